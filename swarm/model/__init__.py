@@ -1,0 +1,1 @@
+"""Values with parsers and no behaviour: what travels between all other parts."""
