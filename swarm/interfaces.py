@@ -117,7 +117,7 @@ class IBlobWriter(Interface):
         """
 
     def lagging() -> bool:
-        """Is the disk or the hash more than 64 MiB behind? Then pause the sender and await :meth:`caught_up`."""
+        """Is the disk or the hash more than 64 MiB behind? Then pause, and await :meth:`caught_up`."""
 
     async def caught_up() -> None:
         """Wait until no longer lagging."""
@@ -189,8 +189,11 @@ class IPartial(Interface):
     async def discard() -> None:
         """Delete data and journal."""
 
-    def reader_fd() -> int:
-        """A descriptor for reading verified bytes; valid until :meth:`close`."""
+    def read_now(offset: int, length: int) -> bytes | None:
+        """Up to ``length`` bytes if that cannot block (page cache); None: use :meth:`read`."""
+
+    async def read(offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes, read in a thread; also after :meth:`publish`, until :meth:`close`."""
 
     def close() -> None:
         """Close descriptors; the files stay for the next start."""
@@ -249,7 +252,7 @@ class IBlobStore(Interface):
         """Pulls with a valid journal left by an earlier run: (id, size). Others are cleaned away."""
 
     async def midstates(digest: Digest) -> Midstates | None:
-        """The stored list, computed and stored now if it is missing; None: not here, or cannot be computed."""
+        """The stored list, computed now if it is missing; None: not here, or it cannot be computed."""
 
     async def add_name(digest: Digest, name: Filename) -> None:
         """Append a name durably unless it is already the newest."""

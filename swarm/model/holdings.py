@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from swarm.model.filenames import Filename
 from swarm.model.peers import Peer
 from swarm.model.ranges import RangeSet
 
 
 @frozen
 class Holding:
-    """A peer's answer to HEAD: the size it claims, and, for a partial holder, which bytes it can serve."""
+    """A peer's answer to HEAD: the size and names it claims, and which bytes a partial holder can serve."""
 
     peer: Peer
     size: int
     have: RangeSet | None = None
+    names: tuple[Filename, ...] = ()
 
     @property
     def complete(self) -> bool:
