@@ -1,0 +1,227 @@
+"""The calls this node makes to a file system, each once: the seam a simulated disk fits into.
+
+Nothing is decided here. Every method blocks and raises :class:`OSError` as the kernel says it;
+what an error means for the volume is :mod:`swarm.storage.volume`'s decision. Offsets and lengths
+are bytes. Paths are strings; a method never creates a missing parent.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+#: ``ioctl`` request that shares extents between two files (linux/fs.h).
+_FICLONE: Final = 0x40049409
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_WOULD_BLOCK = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+
+#: What ``tmpfile`` raises where the file system (or kernel) has no unnamed files.
+NO_TMPFILE: Final = frozenset([errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS])
+
+
+@frozen
+class Stat:
+    """The part of ``stat(2)`` the store looks at."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    is_directory: bool
+    allocated: int
+    """Bytes of disk behind the file; less than ``size`` for a sparse one."""
+
+
+def _stat(found: os.stat_result) -> Stat:
+    directory = (found.st_mode & 0o170000) == 0o040000
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ino, directory, found.st_blocks * 512)
+
+
+class Disk:
+    """The real disk."""
+
+    # -- descriptors ----------------------------------------------------------
+
+    def tmpfile(self, directory: str, mode: int = 0o440) -> int:
+        """
+        Open a new unnamed file in ``directory``'s volume for reading and writing.
+
+        Never ``O_EXCL``: with it the file could not be linked later.
+
+        :raises OSError: with an errno in :data:`NO_TMPFILE` where there is no such thing.
+        """
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+
+    def create(self, path: str, mode: int = 0o600) -> int:
+        """Create ``path`` (it must not exist), for reading and writing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+    def open_read(self, path: str) -> int:
+        """Open an existing file for reading; never follows a link in the last place."""
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def open_write(self, path: str) -> int:
+        """Open an existing file for reading and writing."""
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    # -- bytes ----------------------------------------------------------------
+
+    def pwritev(self, fd: int, data: Sequence[ReadableBuffer], offset: int) -> int:
+        """Write at ``offset``; may take fewer bytes than offered. At most 1024 buffers."""
+        return os.pwritev(fd, data, offset)
+
+    def preadv(self, fd: int, buffers: Sequence[WriteableBuffer], offset: int) -> int:
+        """Fill ``buffers`` from ``offset``; may give fewer bytes, 0 at the end of the file."""
+        return os.preadv(fd, buffers, offset)
+
+    def read_nowait(self, fd: int, length: int, offset: int) -> bytes | None:
+        """Up to ``length`` bytes that are in memory already; None if the disk would have to be asked."""
+        buffer = bytearray(length)
+        try:
+            count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as e:
+            if e.errno in _WOULD_BLOCK:
+                return None
+            raise
+        return bytes(buffer[:count])
+
+    def fallocate(self, fd: int, length: int) -> None:
+        """Reserve disk for ``length`` (> 0) bytes from the start; the file grows to it."""
+        os.posix_fallocate(fd, 0, length)
+
+    def ftruncate(self, fd: int, length: int) -> None:
+        """Cut or grow a file."""
+        os.ftruncate(fd, length)
+
+    def clone(self, source: int, target: int) -> None:
+        """Make ``target`` share all of ``source``'s extents, copied on write (FICLONE)."""
+        fcntl.ioctl(target, _FICLONE, source)
+
+    def fsync(self, fd: int) -> None:
+        """Data and inode to the platter."""
+        os.fsync(fd)
+
+    def fdatasync(self, fd: int) -> None:
+        """Data, and the size if it changed, to the platter."""
+        os.fdatasync(fd)
+
+    def drop_cache(self, fd: int) -> None:
+        """Let the kernel forget the file's clean pages, so that a re-read asks the disk."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def fstat(self, fd: int) -> Stat:
+        """Look at an open file."""
+        return _stat(os.fstat(fd))
+
+    # -- names ----------------------------------------------------------------
+
+    def link_fd(self, fd: int, path: str) -> None:
+        """Give an unnamed file its name, atomically; FileExistsError if there is one already."""
+        # Without a dir_fd CPython calls link(2), which does not follow /proc's link: EXDEV.
+        directory = os.open(os.path.dirname(path), _DIRECTORY)
+        try:
+            os.link(f"/proc/self/fd/{fd}", os.path.basename(path), src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            os.close(directory)
+
+    def link(self, source: str, target: str) -> None:
+        """A second name for a file; FileExistsError if the name is taken."""
+        os.link(source, target, follow_symlinks=False)
+
+    def rename(self, source: str, target: str) -> None:
+        """Move, replacing what ``target`` named."""
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Take a name away."""
+        os.unlink(path)
+
+    def mkdir(self, path: str, mode: int = 0o700) -> None:
+        """Create a directory."""
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        os.rmdir(path)
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+        return sorted(os.listdir(path))
+
+    def exists(self, path: str) -> bool:
+        """Is there anything of this name? (False also where it cannot be looked at.)"""
+        return os.path.lexists(path)
+
+    def stat(self, path: str) -> Stat:
+        """Look at a name; a symbolic link is looked at itself."""
+        return _stat(os.lstat(path))
+
+    def fsync_dir(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        directory = os.open(path, _DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def free(self, path: str) -> int:
+        """Bytes an unprivileged process may still write to the volume of ``path``."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+
+def write_all(disk: Disk, fd: int, data: Sequence[ReadableBuffer], offset: int) -> int:
+    """
+    Write all of ``data`` at ``offset``, however the kernel cuts it.
+
+    :return: bytes written.
+    :raises OSError: among others ``ENOSPC`` if the disk takes nothing more.
+    """
+    views = [view for each in data if (view := memoryview(each).cast("B"))]
+    start = offset
+    while views:
+        count = disk.pwritev(fd, views[:1024], offset)
+        if count <= 0:
+            raise OSError(errno.EIO, "a write took no bytes")
+        offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if count:
+            views[0] = views[0][count:]
+    return offset - start
+
+
+def read_at(disk: Disk, fd: int, length: int, offset: int) -> bytes:
+    """``length`` bytes from ``offset``, fewer only where the file ends."""
+    buffer = bytearray(length)
+    view = memoryview(buffer)
+    done = 0
+    while done < length:
+        count = disk.preadv(fd, [view[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return bytes(view[:done])
+
+
+def read_file(disk: Disk, path: str, limit: int) -> bytes | None:
+    """A small file's first ``limit`` bytes; None if it is not there."""
+    try:
+        fd = disk.open_read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return read_at(disk, fd, limit, 0)
+    finally:
+        disk.close(fd)

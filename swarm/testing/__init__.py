@@ -1,0 +1,1 @@
+"""The public test kit: in-memory twins, contract suites, strategies."""
