@@ -1,0 +1,140 @@
+"""Deletes blobs: here, or everywhere with a tombstone that also reaches nodes that are away now.
+
+Decides who must still hear of a deletion. A tombstone opens a new generation of the id (see
+``ITombstones``): copies of an older generation go, newer ones stay, so it never matters how late a
+tombstone arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from swarm.errors import BlobMissing, PeerError
+from swarm.interfaces import BlobInfo, IBlobStore, IPeerClient, ITombstones
+from swarm.model.digest import Digest
+from swarm.model.peers import Peer
+from swarm.services.tasks import gather, sleep
+
+
+@frozen
+class DeletionSettings:
+    """How often undelivered tombstones are tried again; seconds."""
+
+    retry_every: float = 15.0
+
+
+@frozen
+class Deleted:
+    """Who confirmed a swarm-wide deletion, and who will be told later; node names."""
+
+    info: BlobInfo | None
+    confirmed: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
+class Deletion:
+    """I remove blobs and deliver tombstones."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IBlobStore,
+        tombstones: ITombstones,
+        client: IPeerClient,
+        peers: Callable[[], Sequence[Peer]],
+        settings: DeletionSettings,
+        *,
+        name: str,
+        clock: IReactorTime,
+        forget: Callable[[Digest], None],
+    ) -> None:
+        self._store = store
+        self._tombstones = tombstones
+        self._client = client
+        self._peers = peers
+        self._settings = settings
+        self._name = name
+        self._clock = clock
+        self._forget = forget
+
+    async def here(self, digest: Digest) -> BlobInfo:
+        """
+        Remove this node's copy, and stop a pull of it.
+
+        :raises BlobMissing: there is none.
+        """
+        self._forget(digest)
+        return await self._store.delete(digest)
+
+    async def everywhere(self, digest: Digest) -> Deleted:
+        """
+        Remove all copies. The tombstone, and whom it is owed to, are durable before anything is removed.
+
+        :raises BlobMissing: this node never met the blob and no peer had it.
+        """
+        peers = {peer.id: peer for peer in self._peers()}
+        generation = self._tombstones.generation(digest)
+        if not self._tombstones.buried(digest):
+            generation += 1
+        await self._tombstones.bury(digest, generation)
+        await self._tombstones.owe(digest, sorted(peers))
+        info = await self._remove(digest)
+        told = await gather(self._deliver(peer, digest, generation) for peer in peers.values())
+        confirmed, pending = [self._name], list[str]()
+        for peer, outcome in zip(peers.values(), told, strict=True):
+            (pending if isinstance(outcome, Failure) or outcome is False else confirmed).append(peer.name)
+        return Deleted(info, tuple(confirmed), tuple(pending))
+
+    async def ordered(self, digest: Digest, generation: int) -> bool:
+        """
+        A peer delivered a tombstone; durable when this returns.
+
+        :return: whether a copy was removed.
+        """
+        if generation <= self._tombstones.generation(digest):
+            return False
+        await self._tombstones.bury(digest, generation)
+        return await self._remove(digest) is not None
+
+    def check_generation(self, digest: Digest, generation: int) -> None:
+        """:raises BlobMissing: a copy of this generation was deleted since."""
+        if generation < self._tombstones.generation(digest):
+            raise BlobMissing(digest, "deleted from the swarm")
+
+    async def deliver_forever(self) -> None:
+        """Hand over owed tombstones as peers come back; ends only by cancellation."""
+        while True:
+            await sleep(self._clock, self._settings.retry_every)
+            await self.deliver_owed()
+
+    async def deliver_owed(self) -> None:
+        """Try every owed tombstone whose peer is known now, once."""
+        peers = {peer.id: peer for peer in self._peers()}
+        due = [
+            (peers[owed_to], digest, generation)
+            for digest, generation, owed_to in await self._tombstones.owed()
+            if owed_to in peers
+        ]
+        for peer, digest, generation in due:
+            await self._deliver(peer, digest, generation)
+
+    async def _deliver(self, peer: Peer, digest: Digest, generation: int) -> bool:
+        try:
+            await self._client.delete(peer, digest, generation)
+        except PeerError as e:
+            self.log.info("tombstone of {digest} waits: {error}", digest=digest.short, error=e)
+            return False
+        await self._tombstones.paid(digest, peer.id)
+        return True
+
+    async def _remove(self, digest: Digest) -> BlobInfo | None:
+        try:
+            return await self.here(digest)
+        except BlobMissing:
+            return None
