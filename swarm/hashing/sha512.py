@@ -1,0 +1,268 @@
+"""Hash blobs and single grains, from memory or from a descriptor.
+
+:func:`load` gives the one object everything that hashes is built with. With a usable libcrypto it knows
+chaining values; otherwise it is plain ``hashlib``, and a pull ends with a pass over the whole file instead.
+All methods block, release the GIL while hashing, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from swarm.errors import StoreFailed
+from swarm.hashing.libcrypto import Computation, Library, address_of, find
+from swarm.model.digest import Digest
+from swarm.model.grains import MIN_GRAIN, Grains, grain_size
+from swarm.model.midstates import IV, Midstates
+
+_PIECE = 256 << 10  # bytes a read; fits the second-level cache (PERFORMANCE.md, section 2)
+
+
+class Preadv(Protocol):
+    """``os.preadv``, or a simulated disk's."""
+
+    def __call__(self, fd: int, buffers: list[memoryview], offset: int, /) -> int:
+        """Fill the buffers from ``offset``; how many bytes there were, 0 at the end of the file."""
+
+
+class Hasher(Protocol):
+    """One blob being hashed in order. For one thread at a time."""
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes."""
+
+    def update_from(self, fd: int, length: int) -> None:
+        """
+        Read the next ``length`` bytes, at offset :attr:`size` of a file, and take them.
+
+        :raises StoreFailed: the file is shorter.
+        :raises OSError: reading failed.
+        """
+
+    def digest(self) -> Digest:
+        """The id of the bytes so far."""
+
+    def midstates(self) -> Midstates | None:
+        """The chaining values at the grain that the size so far demands; None if they are not known."""
+
+
+class Sha512(Protocol):
+    """What the store and the pulls hash with."""
+
+    @property
+    def provides_midstates(self) -> bool:
+        """Can it start from, and record, chaining values?"""
+
+    @property
+    def description(self) -> str:
+        """One line for the log at start."""
+
+    def hasher(self) -> Hasher:
+        """Begin a blob."""
+
+    def end_state(self, data: bytes | memoryview, offset: int, start: bytes, last: bool) -> bytes:
+        """
+        Hash one grain in memory, as if ``offset`` bytes had led to the chaining value ``start``.
+
+        :return: the chaining value after it; the digest of the whole blob if it is the ``last`` grain.
+        """
+
+    def end_state_of(self, fd: int, offset: int, length: int, start: bytes, last: bool) -> bytes:
+        """
+        The same for ``length`` bytes at ``offset`` of a file.
+
+        :raises StoreFailed: the file is shorter.
+        :raises OSError: reading failed.
+        """
+
+    def plain_of(self, fd: int, offset: int, length: int) -> bytes:
+        """SHA-512 of ``length`` bytes at ``offset`` alone. Raises as :meth:`end_state_of`."""
+
+    def prove(self, fd: int, size: int) -> tuple[Digest, Midstates | None]:
+        """Hash the first ``size`` bytes of a file. Raises as :meth:`end_state_of`."""
+
+    def digest_of(self, fd: int, size: int) -> Digest:
+        """The id alone. Raises as :meth:`end_state_of`."""
+
+
+class _Pieces(threading.local):
+    """Reads a file in pieces, each thread into a buffer of its own that is used again and again."""
+
+    def __init__(self, preadv: Preadv) -> None:
+        self._preadv = preadv
+        self._buffer = memoryview(bytearray(_PIECE))
+
+    def of(self, fd: int, offset: int, length: int) -> Iterator[memoryview]:
+        """The bytes asked for; a piece is good until the next is taken."""
+        while length:
+            taken = self._preadv(fd, [self._buffer[: min(length, _PIECE)]], offset)
+            if taken == 0:
+                raise StoreFailed(f"the file ends at {offset}, {length} bytes early")
+            yield self._buffer[:taken]
+            offset += taken
+            length -= taken
+
+
+class _FromFiles:
+    """What both kinds do the same way."""
+
+    def __init__(self, preadv: Preadv) -> None:
+        self._pieces = _Pieces(preadv)
+
+    def plain_of(self, fd: int, offset: int, length: int) -> bytes:
+        plain = hashlib.sha512()
+        for piece in self._pieces.of(fd, offset, length):
+            plain.update(piece)
+        return plain.digest()
+
+    def digest_of(self, fd: int, size: int) -> Digest:
+        return Digest(self.plain_of(fd, 0, size))
+
+
+class MidstateSha512(_FromFiles):
+    """SHA-512 that knows its chaining values: libcrypto through ctypes."""
+
+    provides_midstates = True
+
+    def __init__(self, library: Library, preadv: Preadv) -> None:
+        super().__init__(preadv)
+        self._library = library
+        self.description = f"SHA-512 with midstates from {library.source}"
+
+    def hasher(self) -> Hasher:
+        return _RecordingHasher(Computation(self._library), self._pieces)
+
+    def prove(self, fd: int, size: int) -> tuple[Digest, Midstates | None]:
+        hasher = self.hasher()
+        hasher.update_from(fd, size)
+        return hasher.digest(), hasher.midstates()
+
+    def end_state(self, data: bytes | memoryview, offset: int, start: bytes, last: bool) -> bytes:
+        return self._end(iter((data,)), offset, start, last)
+
+    def end_state_of(self, fd: int, offset: int, length: int, start: bytes, last: bool) -> bytes:
+        return self._end(self._pieces.of(fd, offset, length), offset, start, last)
+
+    def _end(self, pieces: Iterator[bytes | memoryview], offset: int, start: bytes, last: bool) -> bytes:
+        computation = Computation(self._library)
+        computation.resume(start, offset)
+        for piece in pieces:
+            if len(piece):
+                address, _anchor = address_of(piece)
+                computation.feed(address, len(piece))
+        return computation.final() if last else computation.state()
+
+
+class PlainSha512(_FromFiles):
+    """SHA-512 by ``hashlib`` alone: no chaining values."""
+
+    provides_midstates = False
+
+    def __init__(self, preadv: Preadv) -> None:
+        super().__init__(preadv)
+        self.description = "SHA-512 without midstates (no usable libcrypto): pulls end with a second pass"
+
+    def hasher(self) -> Hasher:
+        return _PlainHasher(self._pieces)
+
+    def prove(self, fd: int, size: int) -> tuple[Digest, Midstates | None]:
+        return self.digest_of(fd, size), None
+
+    def end_state(self, data: bytes | memoryview, offset: int, start: bytes, last: bool) -> bytes:
+        self._check(offset, start, last)
+        return hashlib.sha512(data).digest()
+
+    def end_state_of(self, fd: int, offset: int, length: int, start: bytes, last: bool) -> bytes:
+        self._check(offset, start, last)
+        return self.plain_of(fd, offset, length)
+
+    def _check(self, offset: int, start: bytes, last: bool) -> None:
+        # The only grain that hashlib can verify is the one that is the whole blob.
+        assert offset == 0 and start == IV and last, "ask provides_midstates first"
+
+
+class _RecordingHasher:
+    """Keeps the chaining value at each grain boundary, and fewer of them as the blob grows.
+
+    The grain follows from the size alone and never shrinks as the size grows, so recording at the
+    grain of the bytes so far, and dropping every other value when it doubles, always ends with the
+    list for the final size, and never holds more than 2,000 values below 31 GiB.
+    """
+
+    def __init__(self, computation: Computation, pieces: _Pieces) -> None:
+        self.size = 0
+        self._computation = computation
+        self._pieces = pieces
+        self._grain = MIN_GRAIN
+        self._states = bytearray()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        left = len(data)
+        if not left:
+            return
+        address, _anchor = address_of(data)
+        while left:
+            step = min(left, self._grain - self.size % self._grain)
+            self._computation.feed(address, step)
+            self.size += step
+            address += step
+            left -= step
+            if self.size % self._grain == 0:
+                self._states += self._computation.state()
+                self._thin(grain_size(self.size))
+
+    def update_from(self, fd: int, length: int) -> None:
+        for piece in self._pieces.of(fd, self.size, length):
+            self.update(piece)
+
+    def digest(self) -> Digest:
+        return Digest(self._computation.final())
+
+    def midstates(self) -> Midstates | None:
+        grains = Grains.of(self.size)
+        self._thin(grains.grain)
+        # A size that is a multiple of the grain has recorded one value more: the one at its end.
+        return Midstates(grains, bytes(self._states[: 64 * grains.last]))
+
+    def _thin(self, grain: int) -> None:
+        while self._grain < grain:
+            states = self._states
+            self._states = bytearray().join(states[at : at + 64] for at in range(64, len(states), 128))
+            self._grain *= 2
+
+
+class _PlainHasher:
+    """``hashlib`` as a :class:`Hasher`."""
+
+    def __init__(self, pieces: _Pieces) -> None:
+        self.size = 0
+        self._plain = hashlib.sha512()
+        self._pieces = pieces
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        self._plain.update(data)
+        self.size += len(data)
+
+    def update_from(self, fd: int, length: int) -> None:
+        for piece in self._pieces.of(fd, self.size, length):
+            self.update(piece)
+
+    def digest(self) -> Digest:
+        return Digest(self._plain.digest())
+
+    def midstates(self) -> Midstates | None:
+        return None
+
+
+def load(*, preadv: Preadv = os.preadv) -> Sha512:
+    """The best SHA-512 this machine has; log its ``description``."""
+    library = find()
+    return PlainSha512(preadv) if library is None else MidstateSha512(library, preadv)
