@@ -1,0 +1,48 @@
+# Everything happens inside this directory: programs in .venv and .tox, the demo in .demo, a node's data in swarm-data.
+# Needs git, make and Python 3.11 or newer with venv; no root.
+
+# The environments `make test` runs; PYTHON picks the interpreter: make test PYTHON=python3.13
+ENVS ?= py,coverage,lint,mypy,docs,news
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$each -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+
+PIP = .venv/bin/python -m pip --disable-pip-version-check --retries 8
+SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.py')
+
+.PHONY: help demo run test clean
+
+help:
+	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
+	@echo 'make run             one node to use, at http://127.0.0.1:7040'
+	@echo 'make test            the whole test suite'
+	@echo 'make clean           remove what these made (not swarm-data)'
+
+demo: .venv/installed
+	.venv/bin/swarm demo $(if $(FILE),"$(FILE)")
+
+run: .venv/installed
+	exec .venv/bin/twistd -n --pidfile= swarm $(ARGS)
+
+test: .venv/tox
+	.venv/bin/python -m tox run -e "$(ENVS)"
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo 'swarm needs Python 3.11 or newer with the venv module' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/tox: | .venv/bin/python
+	$(PIP) install --quiet 'tox>=4.30'
+	@touch $@
+
+# A plain install, not an editable one, which would hide the twistd plugin; build/ is removed
+# because setuptools would install modules that were deleted since.
+.venv/installed: $(SOURCES) | .venv/bin/python
+	rm -rf build
+	$(PIP) install --quiet --upgrade --upgrade-strategy only-if-needed .
+	rm -rf build
+	@touch $@
+
+clean:
+	rm -rf .venv .tox .demo build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
+		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
