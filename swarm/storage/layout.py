@@ -1,0 +1,82 @@
+"""Where everything lies below the data directory (CONTRACT, "On disk"). Paths only, no I/O.
+
+``blobs``, ``partial`` and ``quarantine`` must be on one volume: files move between them by link
+and rename.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+
+from attrs import frozen
+
+from swarm.model.digest import Digest
+
+_TWO = re.compile(r"[0-9a-f]{2}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{128}", re.ASCII)
+
+#: The files of one blob.
+DATA, MIDSTATES, NAMES = "data", "midstates", "names"
+FORBIDDEN, MISSING = "403", "404"
+
+#: Temporary files of a disk without unnamed ones; whatever bears this at start is thrown away.
+INCOMING = ".incoming-"
+
+
+@frozen
+class Layout:
+    """The paths of one data directory."""
+
+    root: str
+
+    @property
+    def blobs(self) -> str:
+        """The tree of complete blobs."""
+        return os.path.join(self.root, "blobs")
+
+    @property
+    def partial(self) -> str:
+        """Pulls that can be resumed."""
+        return os.path.join(self.root, "partial")
+
+    @property
+    def quarantine(self) -> str:
+        """Damaged blobs, by id, kept aside for a person to look at."""
+        return os.path.join(self.root, "quarantine")
+
+    @property
+    def catalog(self) -> str:
+        """The SQLite file."""
+        return os.path.join(self.root, "catalog.sqlite")
+
+    def deny(self, method: str) -> str:
+        """The switch that refuses ``method`` node-wide."""
+        return os.path.join(self.root, f"deny{method}")
+
+    def fan_out(self, digest: Digest) -> tuple[str, str]:
+        """The two shared directories above a blob's own, outer one first."""
+        outer = os.path.join(self.blobs, digest.hex[:2])
+        return outer, os.path.join(outer, digest.hex[2:4])
+
+    def blob(self, digest: Digest) -> str:
+        """The blob's own directory."""
+        return os.path.join(self.fan_out(digest)[1], digest.hex)
+
+    def file(self, digest: Digest, name: str) -> str:
+        """One file of a blob: ``data``, ``midstates``, ``names``, ``403`` or ``404``."""
+        return os.path.join(self.blob(digest), name)
+
+    def damaged(self, digest: Digest) -> str:
+        """Where a damaged blob's bytes go."""
+        return os.path.join(self.quarantine, digest.hex)
+
+
+def is_fan_out(name: str) -> bool:
+    """Is this the name of a shared directory?"""
+    return _TWO.fullmatch(name) is not None
+
+
+def digest_of_name(name: str) -> Digest | None:
+    """The id a directory in ``blobs`` (or a file in ``quarantine``) is named after."""
+    return Digest.parse(name) if _ID.fullmatch(name) else None

@@ -1,0 +1,28 @@
+"""What an operator may choose about the store."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class StoreSettings:
+    """Sizes in bytes, times in seconds."""
+
+    quota: int | None = None
+    """The most that blobs, partial pulls and writes under way may hold together."""
+
+    reserve: int = 1 << 30
+    """Free space of the volume that is never taken."""
+
+    deny: frozenset[str] = frozenset()
+    """Methods refused node-wide: of ``get``, ``put``, ``delete``."""
+
+    verify_after: float = 30 * 86400.0
+    """A blob last verified longer ago is verified again before it is served."""
+
+    lag: int = 64 << 20
+    """A write whose hash is further behind asks its sender to pause."""
+
+    batch: int = 256 << 10
+    """A write gathers this much before it goes to the disk."""
