@@ -97,6 +97,15 @@ class PullFailed(LocalError):
         self.reasons = reasons
 
 
+class IdentityError(LocalError):
+    """A certificate, key, CA bundle, revocation list or allow-list that cannot be used; names the file."""
+
+    def __init__(self, path: object, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path = path
+        self.detail = detail
+
+
 # -- theirs -------------------------------------------------------------------
 
 
@@ -121,9 +130,12 @@ class Fault(enum.Enum):
 class PeerError(SwarmError):
     """Another node did not do its part."""
 
-    def __init__(self, peer: PeerID | None, fault: Fault, detail: str = "") -> None:
+    def __init__(
+        self, peer: PeerID | None, fault: Fault, detail: str = "", *, retry_after: int | None = None
+    ) -> None:
         who = peer.short if peer is not None else "unknown peer"
         super().__init__(f"{who}: {fault.value}" + (f" ({detail})" if detail else ""))
         self.peer = peer
         self.fault = fault
         self.detail = detail
+        self.retry_after = retry_after  # seconds a BUSY peer asked for

@@ -1,0 +1,1 @@
+"""The wall towards other nodes: who they are, what is asked of them, what they may ask of us."""

@@ -1,0 +1,36 @@
+"""How much of a peer's chatter, and how much of its silence, this node puts up with."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class PeerLimits:
+    """Budgets against other nodes, friendly or not. Bytes and seconds."""
+
+    # asking for bytes (lanes)
+    connect: float = 10.0  # TCP and TLS together
+    silence: float = 10.0  # without a byte, while something was asked
+    head_time: float = 30.0  # from the moment an answer is due to the end of its head
+    head: int = 16 << 10  # status line, fields and every 1xx before them
+    refusal: int = 64 << 10  # the body of a 404 or 503, read and thrown away
+    batch: int = 256 << 10  # handed to the sink at once (PERFORMANCE 3a: fits the L2 cache)
+    receive: int = 1 << 20  # per recv()
+
+    # asking for everything else
+    chatter: int = 64 << 10  # head and 1xx of one answer
+    document: int = 1 << 20  # a cluster document
+    answer: float = 30.0  # a small answer, from dialing to its last byte
+    midstates: float = 120.0  # a peer may have to hash the whole blob first
+    push_stall: float = 60.0  # a push of which the peer takes no byte
+    verdict: float = 600.0  # from the last byte of a push to its verified and durable end
+    idle: float = 45.0  # keep an unused connection; below every server's own limit
+    connections: int = 2  # kept per peer
+
+    # being asked
+    uploads: int = 64  # answers with blob bytes at once, all peers together
+    busy: int = 2  # Retry-After of a 503
+    server_idle: float = 60.0  # a connection nobody asks anything on
+    form: int = 64 << 10
+    reason: int = 1 << 10  # of POST /blobs/{id}/corrupt
