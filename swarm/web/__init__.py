@@ -1,0 +1,1 @@
+"""What every HTTP door shares: strict heads, streamed bodies, ranges, deadlines, and error → status."""

@@ -1,0 +1,132 @@
+"""The factory of one HTTP door: who may connect, and what every request of it shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from swarm.web.channel import Channel
+from swarm.web.clients import client_key
+from swarm.web.limits import WebLimits
+from swarm.web.request import Admit, StreamingRequest
+
+
+class Observer(Protocol):
+    """Told of every response, for metrics."""
+
+    def answered(self, request: StreamingRequest) -> None:
+        """A response was written whole; ``request.code``, ``sentLength`` and ``length`` are final."""
+
+    def rejected(self, status: int) -> None:
+        """Something that never became a request was answered."""
+
+
+class StreamingSite(server.Site):
+    """
+    HTTP/1.1 only: no h2, no parsed forms, no temporary files, no version in answers.
+
+    :param clock: timers and the ``Date`` field.
+    """
+
+    log_ = Logger()
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        admit: Admit,
+        clock: Any,
+        limits: WebLimits | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__(
+            resource,
+            requestFactory=StreamingRequest,
+            parsePOSTFormSubmission=False,
+            timeout=None,
+            reactor=clock,
+        )
+        self.admit = admit
+        self.limits = limits or WebLimits()
+        self._observer = observer
+        self._channels: set[Channel] = set()
+        self._clients: Counter[str] = Counter()
+        self._date = (-1, b"")
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        return len(self._channels)
+
+    def buildProtocol(  # type: ignore[override]  # Twisted's type names its h2 switch, which we leave out
+        self, addr: IAddress | None
+    ) -> Channel | None:
+        """A channel for a client; None, which hangs up, when it or everybody has too many."""
+        client = client_key(addr)
+        if len(self._channels) >= self.limits.connections or (
+            client is not None and self._clients[client] >= self.limits.connections_per_client
+        ):
+            return None
+        channel = Channel()
+        channel.factory = self
+        channel.site = self
+        channel.requestFactory = self.requestFactory
+        return channel
+
+    def opened(self, channel: Channel) -> None:
+        """A connection was made."""
+        self._channels.add(channel)
+        if client := client_key(channel.getPeer()):
+            self._clients[client] += 1
+
+    def closed(self, channel: Channel) -> None:
+        """A connection is gone."""
+        self._channels.discard(channel)
+        if client := client_key(channel.getPeer()):
+            self._clients[client] -= 1
+            self._clients += Counter()  # drops those at zero
+
+    def disconnect(self) -> None:
+        """Abort every connection: the node stops."""
+        for channel in tuple(self._channels):
+            channel.transport.abortConnection()
+
+    def date(self) -> bytes:
+        """The ``Date`` of now, made once a second."""
+        now = int(self.reactor.seconds())
+        if now != self._date[0]:
+            self._date = now, http.datetimeToString(now)
+        return self._date[1]
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What ALPN may choose. h2 costs seven times the CPU in Twisted (PERFORMANCE 2)."""
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """No access log file, so no clock for its lines."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: http.Request) -> None:
+        """A response was written."""
+        self.log_.debug(
+            "{client} {method} {path} {code}",
+            client=request.getClientAddress(),
+            method=request.method,
+            path=request.path[:32],  # an id is a capability: never whole in a log
+            code=request.code,
+        )
+        if self._observer is not None and isinstance(request, StreamingRequest):
+            self._observer.answered(request)
+
+    def rejected(self, channel: Channel, status: int) -> None:
+        """A channel answered what never became a request."""
+        self.log_.debug("{client} was rejected: {status}", client=channel.getPeer(), status=status)
+        if self._observer is not None:
+            self._observer.rejected(status)
