@@ -1,7 +1,8 @@
 """What the volume holds, whether more fits, and whether it may still be written to.
 
-Decides quota, reserve and the read-only latch, and translates the kernel's errors. Counters are
-kept in memory and touched on the reactor's thread only; the latch may be closed from any thread.
+Decides quota, reserve and the read-only latch, and translates the kernel's errors. What blobs add
+up to is the catalog's; the other counters are touched on the reactor's thread only. The latch may be
+closed from any thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 
 from swarm.errors import LocalError, StorageFull, StoreFailed, VolumeReadOnly
 from swarm.interfaces import Usage
+from swarm.storage.catalog import Totals
 from swarm.storage.disk import Disk
 from swarm.storage.settings import StoreSettings
 
@@ -64,8 +66,7 @@ class Volume:
     _settings: StoreSettings
     _disk: Disk
     _clock: IReactorTime
-    blobs: int = 0
-    bytes: int = 0
+    _totals: Totals
     partials: int = 0
     reserved: int = 0
     read_only: str | None = None
@@ -76,8 +77,8 @@ class Volume:
     def usage(self) -> Usage:
         """The state now."""
         return Usage(
-            blobs=self.blobs,
-            bytes=self.bytes,
+            blobs=self._totals.blobs,
+            bytes=self._totals.bytes,
             partials=self.partials,
             free=max(0, self.free()),
             quota=self._settings.quota,
@@ -109,7 +110,7 @@ class Volume:
         """:raises StorageFull, VolumeReadOnly, StoreFailed: see :class:`swarm.interfaces.IBlobStore`."""
         self.check_writable()
         quota = self._settings.quota
-        if quota is not None and self.bytes + self.reserved + length > quota:
+        if quota is not None and self._totals.bytes + self.reserved + length > quota:
             raise StorageFull(f"{length} bytes more would exceed the quota of {quota}")
         if self.free() - length < self._settings.reserve:
             raise StorageFull(f"{length} bytes more would break into the reserve of {self._settings.reserve}")
@@ -123,18 +124,6 @@ class Volume:
         reservation = Reservation(self)
         reservation.grow(length)
         return reservation
-
-    # -- counting -------------------------------------------------------------
-
-    def gained(self, size: int) -> None:
-        """One blob more."""
-        self.blobs += 1
-        self.bytes += size
-
-    def lost(self, size: int) -> None:
-        """One blob less."""
-        self.blobs -= 1
-        self.bytes -= size
 
     # -- errors ---------------------------------------------------------------
 

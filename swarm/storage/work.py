@@ -35,23 +35,42 @@ class Work:
         """Run in a thread; if the await is cancelled, the function still runs to its end."""
         return await self.shield(self._run_blocking(function, *args, **kwargs))
 
+    async def obtain(
+        self,
+        release: Callable[[_T], object],
+        function: Callable[_P, _T],
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """As :meth:`in_thread`; what it returns is released when nobody waits for it any more."""
+        return await self.shield(self._run_blocking(function, *args, **kwargs), release)
+
     async def exclusively(
         self, digest: Digest, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """As :meth:`in_thread`, with no other exclusive work on ``digest`` at the same time."""
-        return await self.shield(self._locked(digest, self._run_blocking(function, *args, **kwargs)))
+        return await self.alone(digest, self._run_blocking(function, *args, **kwargs))
 
-    async def shield(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Await work that goes on when the await is cancelled."""
+    async def alone(self, digest: Digest, work: Coroutine[Any, Any, _T]) -> _T:
+        """As :meth:`exclusively`, for work of several steps."""
+        return await self.shield(self._locked(digest, work))
+
+    async def shield(
+        self, work: Coroutine[Any, Any, _T], release: Callable[[_T], object] = lambda result: None
+    ) -> _T:
+        """Await work that goes on when the await is cancelled; then ``release`` gets its result."""
         outcome: Deferred[_T] = Deferred()
         abandoned = False
 
         def done(result: _T | Failure) -> None:
             self._running -= 1
             if not abandoned:
-                outcome.callback(result)  # type: ignore[arg-type]  # a Failure is an errback
+                outcome.callback(result)
             elif isinstance(result, Failure):
-                self.log.failure("nobody waited for this any more", result)
+                self.log.debug("given up, and failed: {failure}", failure=result)
+            else:
+                release(result)
             while self._running == 0 and self._idle:
                 self._idle.pop().callback(None)
 
@@ -63,8 +82,7 @@ class Work:
             abandoned = True
 
     async def _locked(self, digest: Digest, work: Coroutine[Any, Any, _T]) -> _T:
-        lock, users = self._locks.get(digest, (None, 0))
-        lock = lock or DeferredLock()
+        lock, users = self._locks.get(digest) or (DeferredLock(), 0)
         self._locks[digest] = (lock, users + 1)
         try:
             await lock.acquire()

@@ -1,0 +1,347 @@
+"""``DATA/catalog.sqlite``: what the store remembers beside the files.
+
+Blob rows only save work (they say which file was verified when) and can be rebuilt from the
+disk, so their commits are not fsynced. Hints and tombstones exist nowhere else: theirs are.
+A damaged catalog is set aside and begun anew, never fatal.
+
+Everything here blocks and may be called from any thread; one lock puts callers in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+from typing import Any, TypeVar
+
+import apsw
+from attrs import define, frozen
+from twisted.logger import Logger
+
+from swarm.errors import LocalError, StorageFull, StoreFailed
+from swarm.model.digest import Digest
+from swarm.model.peers import PeerID
+from swarm.storage.disk import Disk
+
+_T = TypeVar("_T")
+
+_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE blobs(
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    verified_at REAL NOT NULL, generation INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE totals(blobs INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER blob_in AFTER INSERT ON blobs BEGIN
+    UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size; END;
+CREATE TRIGGER blob_out AFTER DELETE ON blobs BEGIN
+    UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size; END;
+CREATE TRIGGER blob_changed AFTER UPDATE OF size ON blobs BEGIN
+    UPDATE totals SET bytes = bytes - OLD.size + NEW.size; END;
+CREATE TABLE state(clean INTEGER NOT NULL);
+INSERT INTO state VALUES (0); -- new: compare with whatever is on the disk
+CREATE TABLE hints(digest BLOB PRIMARY KEY, copies INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tombstones(
+    digest BLOB PRIMARY KEY, generation INTEGER NOT NULL, buried INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE owed(digest BLOB NOT NULL, peer BLOB NOT NULL, PRIMARY KEY(digest, peer)) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
+"""
+_RECORD = """
+INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT(digest) DO UPDATE SET
+    size = excluded.size, mtime_ns = excluded.mtime_ns,
+    verified_at = excluded.verified_at, generation = excluded.generation
+"""
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
+
+
+@frozen
+class Row:
+    """What is remembered of one blob's file."""
+
+    digest: Digest
+    size: int
+    mtime_ns: int
+    verified_at: float
+    """When its bytes were last proven, in seconds of the node's clock; 0: never."""
+    generation: int
+    """The blob's tombstone generation when this copy was stored."""
+
+
+@define
+class Totals:
+    """What all rows add up to; kept in memory."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+
+class Catalog:
+    """The one connection."""
+
+    log = Logger()
+
+    def __init__(self, path: str, *, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+        self._lock = Lock()
+        self._database: apsw.Connection | None = None
+        self._durable = False
+        self.totals = Totals()
+        self.doubts = 0
+        """How often rows may have gone missing, or been left over, since this was made."""
+        self._settled = 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Must the disk be compared with the rows?"""
+        return self.doubts > self._settled
+
+    def settle(self, doubts: int) -> None:
+        """The disk was compared, beginning when :attr:`doubts` was this."""
+        self._settled = max(self._settled, doubts)
+
+    # -- lifetime -------------------------------------------------------------
+
+    def open(self) -> None:
+        """
+        Open, create, or set aside and create.
+
+        :raises StorageFull, StoreFailed: the disk refuses even an empty catalog.
+        """
+        with self._lock:
+            try:
+                self._connect()
+            except _DAMAGED as e:
+                self._begin_anew(e)
+            except apsw.Error as e:
+                raise _translated(e) from e
+
+    def close(self) -> None:
+        """Close; if nothing is open to doubt, the next start need not look at the disk."""
+        with self._lock:
+            database, self._database = self._database, None
+            if database is None:
+                return
+            try:
+                if not self.incomplete:
+                    database.execute("PRAGMA synchronous = FULL; UPDATE state SET clean = 1")
+            except apsw.Error as e:
+                self.log.warn("the catalog could not be closed cleanly: {error}", error=e)
+            finally:
+                database.close()
+
+    def _connect(self) -> apsw.Connection:
+        database = apsw.Connection(self._path)
+        try:
+            database.set_busy_timeout(10_000)
+            database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+            (version,) = next(database.execute("PRAGMA user_version"))
+            if version == 0:
+                with database:
+                    database.execute(_SCHEMA)
+            elif version != _VERSION:
+                raise apsw.FormatError(f"catalog version {version}")
+            (clean,) = next(database.execute("SELECT clean FROM state"))
+            self.doubts += not clean
+            database.execute("UPDATE state SET clean = 0")
+            self.totals.blobs, self.totals.bytes = next(database.execute("SELECT blobs, bytes FROM totals"))
+        except StopIteration as e:
+            database.close()
+            raise apsw.CorruptError("a catalog without its single rows") from e
+        except apsw.SQLError as e:
+            database.close()
+            raise apsw.CorruptError(f"a catalog without its tables: {e}") from e
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        self._durable = True
+        return database
+
+    def _begin_anew(self, reason: Exception) -> apsw.Connection:
+        """Set the files aside and start empty. Hints and tombstones are lost, and that is said."""
+        self.log.critical(
+            "the catalog is damaged ({reason}): set aside as {path}.damaged; hints and tombstones are lost",
+            reason=reason,
+            path=self._path,
+        )
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        try:
+            for suffix in ("-wal", "-shm", ""):
+                if self._disk.exists(self._path + suffix):
+                    self._disk.rename(self._path + suffix, f"{self._path}.damaged{suffix}")
+            return self._connect()
+        except OSError as e:
+            raise StoreFailed(f"the catalog cannot be set aside: {e.strerror}") from e
+        except apsw.Error as e:
+            raise _translated(e) from e
+
+    def transact(self, operation: Callable[[apsw.Connection], _T], *, durable: bool) -> _T:
+        """
+        Run ``operation`` in one transaction; fsynced before this returns if ``durable``.
+
+        :raises StorageFull, StoreFailed: it has no effect.
+        """
+        with self._lock:
+            try:
+                return self._attempt(self._connected(), operation, durable)
+            except _DAMAGED as e:
+                database = self._begin_anew(e)
+            except apsw.Error as e:
+                raise _translated(e) from e
+            try:
+                return self._attempt(database, operation, durable)
+            except apsw.Error as e:
+                raise _translated(e) from e
+
+    def _attempt(
+        self, database: apsw.Connection, operation: Callable[[apsw.Connection], _T], durable: bool
+    ) -> _T:
+        if durable is not self._durable:
+            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        with database:
+            result = operation(database)
+        return result
+
+    def _connected(self) -> apsw.Connection:
+        if self._database is None:
+            raise StoreFailed("the catalog is closed")
+        return self._database
+
+    # -- blobs ----------------------------------------------------------------
+
+    def row(self, digest: Digest) -> Row | None:
+        """What is remembered of a blob; None also if the catalog cannot be read now."""
+
+        def find(database: apsw.Connection) -> Row | None:
+            found = database.execute("SELECT * FROM blobs WHERE digest = ?", (digest.raw,)).fetchone()
+            return None if found is None else _row(found)
+
+        try:
+            return self.transact(find, durable=False)
+        except LocalError as e:
+            self.log.warn("the catalog cannot be read: {error}", error=e)
+            return None
+
+    def record(self, digest: Digest, size: int, mtime_ns: int, verified_at: float) -> None:
+        """Remember a blob's file, of the generation in force. A failure only costs a verification later."""
+
+        def put(database: apsw.Connection) -> None:
+            found = database.execute(
+                "SELECT generation FROM tombstones WHERE digest = ?", (digest.raw,)
+            ).fetchone()
+            values = (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0)
+            database.execute(_RECORD, values)
+            self._add_up(database)
+
+        self._unimportant(put)
+
+    def forget(self, digest: Digest) -> None:
+        """The blob's file is gone, or about to be."""
+
+        def drop(database: apsw.Connection) -> None:
+            database.execute("DELETE FROM blobs WHERE digest = ?", (digest.raw,))
+            self._add_up(database)
+
+        self._unimportant(drop)
+
+    def page(self, after: bytes, limit: int, below: bytes | None = None) -> Sequence[Row]:
+        """Rows above ``after`` (and below ``below``), in the order of their ids."""
+
+        def find(database: apsw.Connection) -> Sequence[Row]:
+            found = database.execute(
+                "SELECT * FROM blobs WHERE digest > ? AND digest < ? ORDER BY digest LIMIT ?",
+                (after, below or b"\xff" * 65, limit),
+            )
+            return [_row(each) for each in found]
+
+        return self.transact(find, durable=False)
+
+    def outlived(self) -> Sequence[Digest]:
+        """Blobs whose tombstone is newer than they: a deletion that a crash cut short."""
+        rows = self._read(
+            "SELECT digest FROM blobs JOIN tombstones USING (digest)"
+            " WHERE buried AND blobs.generation < tombstones.generation"
+        )
+        return [Digest(raw) for (raw,) in rows]
+
+    def _add_up(self, database: apsw.Connection) -> None:
+        self.totals.blobs, self.totals.bytes = next(database.execute("SELECT blobs, bytes FROM totals"))
+
+    def _unimportant(self, operation: Callable[[apsw.Connection], object]) -> None:
+        try:
+            self.transact(operation, durable=False)
+        except LocalError as e:
+            self.doubts += 1
+            self.log.warn("the catalog could not be written: {error}", error=e)
+
+    # -- hints ----------------------------------------------------------------
+
+    def put_hint(self, digest: Digest, copies: int) -> None:
+        """Remember a hint. Durable."""
+        self._write("INSERT OR REPLACE INTO hints VALUES (?, ?)", (digest.raw, copies))
+
+    def drop_hint(self, digest: Digest) -> None:
+        """Forget a hint. Durable."""
+        self._write("DELETE FROM hints WHERE digest = ?", (digest.raw,))
+
+    def hints(self) -> Sequence[tuple[Digest, int]]:
+        """All hints, in the order of their ids."""
+        rows = self._read("SELECT digest, copies FROM hints ORDER BY digest")
+        return [(Digest(digest), copies) for digest, copies in rows]
+
+    # -- tombstones -----------------------------------------------------------
+
+    def put_tombstone(self, digest: Digest, generation: int, buried: bool) -> None:
+        """Remember a tombstone as it now is. Durable."""
+        values = (digest.raw, generation, int(buried))
+        self._write("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
+
+    def tombstones(self) -> Sequence[tuple[Digest, int, bool]]:
+        """All of them: (id, generation, buried)."""
+        rows = self._read("SELECT digest, generation, buried FROM tombstones")
+        return [(Digest(digest), generation, bool(buried)) for digest, generation, buried in rows]
+
+    def buried_at(self, digest: Digest) -> int:
+        """The generation of the tombstone a blob lies under; 0 if it lies under none."""
+        query = "SELECT generation FROM tombstones WHERE buried AND digest = ?"
+        found = self.transact(
+            lambda database: database.execute(query, (digest.raw,)).fetchone(), durable=False
+        )
+        return found[0] if found else 0
+
+    def put_owed(self, digest: Digest, peers: Iterable[PeerID]) -> None:
+        """These peers have yet to hear of the tombstone. Durable."""
+        values = [(digest.raw, peer.raw) for peer in peers]
+        self.transact(
+            lambda database: database.executemany("INSERT OR IGNORE INTO owed VALUES (?, ?)", values),
+            durable=True,
+        )
+
+    def drop_owed(self, digest: Digest, peer: PeerID) -> None:
+        """This one has."""
+        self._write("DELETE FROM owed WHERE digest = ? AND peer = ?", (digest.raw, peer.raw))
+
+    def owed(self) -> Sequence[tuple[Digest, PeerID]]:
+        """All that is still to be delivered."""
+        rows = self._read("SELECT digest, peer FROM owed ORDER BY digest, peer")
+        return [(Digest(digest), PeerID(peer)) for digest, peer in rows]
+
+    def _write(self, statement: str, values: tuple[bytes | int, ...]) -> None:
+        self.transact(lambda database: database.execute(statement, values).fetchall(), durable=True)
+
+    def _read(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.transact(lambda database: database.execute(statement).fetchall(), durable=False)
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    raw, size, mtime_ns, verified_at, generation = found
+    return Row(Digest(raw), size, mtime_ns, verified_at, generation)
+
+
+def _translated(error: apsw.Error) -> LocalError:
+    if isinstance(error, apsw.FullError):
+        return StorageFull("the catalog has no room")
+    return StoreFailed(f"the catalog: {error}")

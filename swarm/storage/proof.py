@@ -1,0 +1,63 @@
+"""Does a file still hold its blob? Read it all, with several threads where midstates allow it."""
+
+from __future__ import annotations
+
+from attrs import define
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from swarm.hashing import Sha512
+from swarm.model.digest import Digest
+from swarm.model.grains import Grains
+from swarm.model.midstates import Midstates
+from swarm.storage.descriptor import Descriptor
+from swarm.storage.volume import Volume
+from swarm.storage.work import Work
+
+#: More would only wait for one disk.
+_THREADS = 4
+
+
+@define(eq=False)
+class Proof:
+    """How a store proves its own copies."""
+
+    _sha512: Sha512
+    _volume: Volume
+    _work: Work
+
+    async def holds(self, file: Descriptor, digest: Digest, grains: Grains, claim: Midstates | None) -> bool:
+        """
+        Hash the whole file.
+
+        :param claim: our own stored list. From SHA-512's IV over every grain to the id, it proves as much
+            as hashing in order; but it is only a file too, so when it does not fit, hashing in order decides.
+        :raises StoreFailed: the file is shorter than ``grains``, or cannot be read.
+        """
+        if claim is not None and grains.count > 1 and self._sha512.provides_midstates:
+            step = -(-grains.count // _THREADS)
+            runs = [range(at, min(at + step, grains.count)) for at in range(0, grains.count, step)]
+            waits = [
+                Deferred.fromCoroutine(self._work.in_thread(self._chained, file, digest, claim, run))
+                for run in runs
+            ]
+            try:
+                if all(await gatherResults(waits, consumeErrors=True)):
+                    return True
+            except FirstError as e:
+                raise e.subFailure.value from None
+        return await self._work.in_thread(self._in_order, file, grains.size) == digest
+
+    def _chained(self, file: Descriptor, digest: Digest, claim: Midstates, run: range) -> bool:
+        grains = claim.grains
+        with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
+            return all(
+                self._sha512.end_state_of(
+                    fd, grains.start(index), grains.length(index), claim.before(index), index == grains.last
+                )
+                == claim.after(index, digest.raw)
+                for index in run
+            )
+
+    def _in_order(self, file: Descriptor, size: int) -> Digest:
+        with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
+            return self._sha512.digest_of(fd, size)

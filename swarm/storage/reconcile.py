@@ -1,0 +1,110 @@
+"""After an unclean stop: make the catalog say what the disk says, a page at a time.
+
+Runs in the background of a serving node. Finds blobs without rows (recorded as never proven, so that
+they are proven before they are served), rows without blobs, and deletions that a crash cut short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from swarm.errors import LocalError
+from swarm.model.digest import Digest
+from swarm.storage.catalog import Catalog
+from swarm.storage.disk import Disk
+from swarm.storage.layout import DATA, Layout, digest_of_name, is_fan_out
+from swarm.storage.publish import Publisher
+from swarm.storage.volume import Volume
+from swarm.storage.work import Work
+
+#: An mtime no file has: the row never matches, so the blob is proven before it is served.
+_NEVER = -1
+
+
+@define(eq=False)
+class Reconciliation:
+    """The background task; its owner stops it."""
+
+    _layout: Layout
+    _disk: Disk
+    _volume: Volume
+    _catalog: Catalog
+    _publisher: Publisher
+    _work: Work
+    _running: Deferred[None] | None = None
+    log = Logger()
+
+    def start(self) -> None:
+        """Begin, unless it is under way."""
+        if self._running is None:
+            running = Deferred.fromCoroutine(self._run())
+            if not running.called:
+                self._running = running
+            running.addBoth(self._ended)
+
+    async def stop(self) -> None:
+        """Cancel it. What it had a thread do goes on to its end."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def _ended(self, result: Failure | None) -> None:
+        self._running = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self.log.failure("comparing the disk with the catalog", result)
+
+    async def _run(self) -> None:
+        doubts = self._catalog.doubts
+        try:
+            for digest in await self._work.in_thread(self._catalog.outlived):
+                await self._work.exclusively(digest, self._settle, digest)
+            for first in range(256):
+                for digest in await self._work.in_thread(self._differences, first):
+                    await self._work.exclusively(digest, self._settle, digest)
+        except LocalError as e:
+            self.log.error("the disk could not be compared with the catalog: {error}", error=e)
+        else:
+            self._catalog.settle(doubts)
+            self.log.info("the catalog agrees with the disk: {blobs} blobs", blobs=self._catalog.totals.blobs)
+
+    def _differences(self, first: int) -> Sequence[Digest]:
+        """Ids that begin with this byte and are only on the disk, or only in the catalog."""
+        below = bytes([first + 1]) if first < 255 else None
+        recorded = {row.digest for row in self._catalog.page(bytes([first]), 1 << 40, below)}
+        return sorted(recorded.symmetric_difference(self._found(f"{first:02x}")))
+
+    def _found(self, outer: str) -> Iterator[Digest]:
+        for inner in self._names(f"{self._layout.blobs}/{outer}"):
+            if is_fan_out(inner):
+                for name in self._names(f"{self._layout.blobs}/{outer}/{inner}"):
+                    digest = digest_of_name(name)
+                    if digest is not None and self._disk.exists(self._layout.file(digest, DATA)):
+                        yield digest
+
+    def _names(self, path: str) -> Sequence[str]:
+        with self._volume.guard("listing blobs", write=False):
+            try:
+                return self._disk.listdir(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return ()
+
+    def _settle(self, digest: Digest) -> None:
+        """Look again, alone with the blob, and put it right."""
+        row = self._catalog.row(digest)
+        # A copy without a row was never acknowledged after the deletion: that would have revived it.
+        if (row.generation if row else 0) < self._catalog.buried_at(digest):
+            self._publisher.remove(digest)
+            return
+        with self._volume.guard("looking for a blob", write=False):
+            try:
+                stat = self._disk.stat(self._layout.file(digest, DATA))
+            except FileNotFoundError:
+                stat = None
+        if stat is None:
+            self._catalog.forget(digest)
+        elif row is None:
+            self._catalog.record(digest, stat.size, _NEVER, 0.0)
