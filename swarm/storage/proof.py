@@ -41,10 +41,11 @@ class Proof:
                 for run in runs
             ]
             try:
-                if all(await gatherResults(waits, consumeErrors=True)):
-                    return True
+                results: list[bool] = await gatherResults(waits, consumeErrors=True)
             except FirstError as e:
-                raise e.subFailure.value from None
+                e.subFailure.raiseException()
+            if all(results):
+                return True
         return await self._work.in_thread(self._in_order, file, grains.size) == digest
 
     def _chained(self, file: Descriptor, digest: Digest, claim: Midstates, run: range) -> bool:
