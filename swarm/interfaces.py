@@ -255,7 +255,11 @@ class IBlobStore(Interface):
         """The stored list, computed now if it is missing; None: not here, or it cannot be computed."""
 
     async def add_name(digest: Digest, name: Filename) -> None:
-        """Append a name durably unless it is already the newest."""
+        """
+        Append a name durably unless it is already the newest.
+
+        :raises BlobMissing:
+        """
 
     async def delete(digest: Digest) -> BlobInfo:
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+import os
+
+from attrs import Factory, frozen
 
 
 @frozen
@@ -26,3 +28,6 @@ class StoreSettings:
 
     batch: int = 256 << 10
     """A write gathers this much before it goes to the disk."""
+
+    hashers: int = Factory(lambda: len(os.sched_getaffinity(0)))
+    """Grains of pulls hashed at once, all pulls together; more than there are cores gains nothing."""

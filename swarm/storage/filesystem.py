@@ -1,0 +1,357 @@
+"""Blobs as plain files (CONTRACT, "On disk"): the store of a real node.
+
+Decides when stored bytes are trusted: a file that is not the one recorded when it was proven, or
+was proven too long ago, is read and hashed before it is served. How bytes get there is decided in
+:mod:`swarm.storage.publish`, how much fits in :mod:`swarm.storage.volume`.
+
+Only the disk says what is held; the catalog knows when it was proven and what it adds up to.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Sequence
+from random import Random
+from weakref import WeakSet
+
+from attrs import frozen
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from swarm.errors import BlobForbidden, BlobMissing, LocalError, Malformed, MethodDenied
+from swarm.hashing import Sha512
+from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IBlobWriter, IPartial, RunBlocking, Usage
+from swarm.model.digest import Digest
+from swarm.model.filenames import Filename
+from swarm.model.grains import Grains
+from swarm.model.midstates import Midstates, encoded_length
+from swarm.storage.catalog import Catalog
+from swarm.storage.descriptor import Descriptor
+from swarm.storage.disk import Disk, Stat, read_file
+from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MIDSTATES, MISSING, Layout
+from swarm.storage.ledgers import Hints, Tombstones
+from swarm.storage.partial import Workshop
+from swarm.storage.partial_files import Shelf
+from swarm.storage.partials import Partials
+from swarm.storage.proof import Proof
+from swarm.storage.publish import Publisher
+from swarm.storage.reader import BlobReader
+from swarm.storage.reconcile import Reconciliation
+from swarm.storage.settings import StoreSettings
+from swarm.storage.volume import Volume
+from swarm.storage.work import Work
+from swarm.storage.writer import BlobWriter
+
+
+@frozen
+class _Held:
+    """A blob's file as it was found."""
+
+    file: Descriptor
+    stat: Stat
+    names: tuple[Filename, ...]
+    fresh: bool
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@implementer(IBlobStore)
+class FilesystemStore:
+    """One data directory. ``hints`` and ``tombstones`` are its other two ports."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        settings: StoreSettings,
+        *,
+        clock: IReactorTime,
+        sha512: Sha512,
+        run_blocking: RunBlocking,
+        random: Random,
+        disk: Disk | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._sha512 = sha512
+        self._disk = disk = disk or Disk()
+        self._layout = Layout(path)
+        self._work = Work(run_blocking)
+        self._catalog = Catalog(self._layout.catalog, disk=disk)
+        self._volume = Volume(path, settings, disk, clock, self._catalog.totals)
+        self._publisher = Publisher(
+            self._layout, settings, disk, self._volume, self._catalog, self._work, sha512, clock, random
+        )
+        self._proof = Proof(sha512, self._volume, self._work)
+        self._reconciliation = Reconciliation(
+            self._layout, disk, self._volume, self._catalog, self._publisher, self._work
+        )
+        self._partials = Partials(
+            workshop=Workshop(
+                shelf=Shelf(self._layout.partial, disk, self._volume),
+                work=self._work,
+                sha512=sha512,
+                hashing=DeferredSemaphore(settings.hashers),
+                publish=self._publisher.publish_file,
+            ),
+            random_bytes=random.randbytes,
+        )
+        self._writers: WeakSet[BlobWriter] = WeakSet()
+        self.hints = Hints(self._catalog, self._work)
+        self.tombstones = Tombstones(self._catalog, self._work)
+
+    # -- lifetime -------------------------------------------------------------
+
+    async def start(self) -> None:
+        """See :meth:`IBlobStore.start`. After an unclean stop, the disk is compared in the background."""
+        await self._work.in_thread(self._prepare)
+        await self.tombstones.load()
+        if self._catalog.incomplete:
+            self._reconciliation.start()
+
+    def _prepare(self) -> None:
+        layout, disk = self._layout, self._disk
+        with self._volume.guard("preparing the data directory"):
+            self._make(layout.root)
+            for path in (layout.blobs, layout.partial, layout.quarantine):
+                self._make(path)
+            for name in disk.listdir(layout.blobs):
+                if name.startswith(INCOMING):
+                    disk.unlink(f"{layout.blobs}/{name}")
+        self._catalog.open()
+        with self._volume.guard("fsync of the data directory", sync=True):
+            disk.fsync_dir(layout.root)
+
+    def _make(self, path: str) -> None:
+        """Make a directory durably, and those above it."""
+        if not self._disk.exists(path):
+            above = os.path.dirname(os.path.abspath(path))
+            self._make(above)
+            self._disk.mkdir(path)
+            self._disk.fsync_dir(above)
+
+    async def stop(self) -> None:
+        """See :meth:`IBlobStore.stop`."""
+        await self._reconciliation.stop()
+        for writer in list(self._writers):
+            writer.abort()
+        self._partials.close()
+        await self._work.idle()
+        await self._work.in_thread(self._catalog.close)
+
+    # -- limits ---------------------------------------------------------------
+
+    def usage(self) -> Usage:
+        """See :meth:`IBlobStore.usage`."""
+        return self._volume.usage()
+
+    def check_allowed(self, method: str) -> None:
+        """See :meth:`IBlobStore.check_allowed`."""
+        if method in self._settings.deny or self._disk.exists(self._layout.deny(method)):
+            raise MethodDenied(method)
+
+    def check_room(self, length: int) -> None:
+        """See :meth:`IBlobStore.check_room`."""
+        self._volume.check_room(length)
+
+    async def check_markers(self, digest: Digest) -> None:
+        """See :meth:`IBlobStore.check_markers`."""
+        await self._work.in_thread(self._check_markers, digest)
+
+    def _check_markers(self, digest: Digest) -> None:
+        if self._disk.exists(self._layout.file(digest, FORBIDDEN)):
+            raise BlobForbidden(digest)
+        if self._disk.exists(self._layout.file(digest, MISSING)):
+            raise BlobMissing(digest, "marked missing")
+
+    # -- reading --------------------------------------------------------------
+
+    async def open(self, digest: Digest) -> IBlobReader:
+        """See :meth:`IBlobStore.open`."""
+        held = await self._work.obtain(_Held.close, self._open, digest)
+        if not held.fresh:
+            held.close()
+            if not await self._work.alone(digest, self._prove(digest, unless_fresh=True)):
+                raise BlobMissing(digest, "its copy here was damaged")
+            held = await self._work.obtain(_Held.close, self._open, digest)
+        info = BlobInfo(digest, held.stat.size, held.names)
+        return BlobReader(info, held.file, self._disk, self._volume, self._work, self.verify)
+
+    def _open(self, digest: Digest) -> _Held:
+        self._check_markers(digest)
+        return self._find(digest)
+
+    def _find(self, digest: Digest) -> _Held:
+        with self._volume.guard("opening a blob", write=False):
+            try:
+                fd = self._disk.open_read(self._layout.file(digest, DATA))
+            except (FileNotFoundError, NotADirectoryError) as e:
+                raise BlobMissing(digest) from e
+            try:
+                stat = self._disk.fstat(fd)
+                fresh = self._publisher.fresh(self._catalog.row(digest), stat)
+                return _Held(Descriptor(self._disk, fd), stat, self._publisher.names(digest), fresh)
+            except BaseException:
+                self._disk.close(fd)
+                raise
+
+    async def stat(self, digest: Digest) -> BlobInfo | None:
+        """See :meth:`IBlobStore.stat`."""
+        return await self._work.in_thread(self._stat, digest)
+
+    def _stat(self, digest: Digest) -> BlobInfo | None:
+        with self._volume.guard("looking for a blob", write=False):
+            try:
+                size = self._disk.stat(self._layout.file(digest, DATA)).size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return BlobInfo(digest, size, self._publisher.names(digest))
+
+    async def digests(self, after: Digest | None = None, limit: int = 1000) -> Sequence[Digest]:
+        """See :meth:`IBlobStore.digests`. What a catalog lost is missing here until it is found again."""
+        if self._catalog.incomplete:
+            self._reconciliation.start()
+        start = b"" if after is None else after.raw
+        return [row.digest for row in await self._work.in_thread(self._catalog.page, start, limit)]
+
+    # -- proving --------------------------------------------------------------
+
+    async def verify(self, digest: Digest) -> bool:
+        """See :meth:`IBlobStore.verify`. What the page cache remembers is not taken for the disk's word."""
+        return await self._work.alone(digest, self._prove(digest))
+
+    async def _prove(self, digest: Digest, unless_fresh: bool = False) -> bool:
+        """Hash what is there; record it, or put it into quarantine. The lock on ``digest`` is ours."""
+        held = await self._work.in_thread(self._find, digest)
+        try:
+            if unless_fresh and held.fresh:
+                return True
+            if not unless_fresh:
+                await self._work.in_thread(self._drop_cache, held.file)
+            grains = Grains.of(held.stat.size)
+            list_ = await self._work.in_thread(self._stored_midstates, digest, grains)
+            if not await self._proof.holds(held.file, digest, grains, list_):
+                await self._work.in_thread(self._quarantine, digest)
+                return False
+        finally:
+            held.close()
+        stat = held.stat
+        await self._work.in_thread(
+            self._catalog.record, digest, stat.size, stat.mtime_ns, self._clock.seconds()
+        )
+        return True
+
+    def _drop_cache(self, file: Descriptor) -> None:
+        with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
+            self._disk.drop_cache(fd)
+
+    def _quarantine(self, digest: Digest) -> None:
+        try:
+            self._publisher.set_aside(digest, "its bytes do not hash to its id")
+        except LocalError as e:
+            # Unrecorded, it is verified and refused again each time it is asked for.
+            self.log.error("{digest} stays where it is: {error}", digest=digest, error=e)
+
+    async def midstates(self, digest: Digest) -> Midstates | None:
+        """See :meth:`IBlobStore.midstates`."""
+        return await self._work.exclusively(digest, self._midstates, digest)
+
+    def _midstates(self, digest: Digest) -> Midstates | None:
+        try:
+            held = self._find(digest)
+        except BlobMissing:
+            return None
+        try:
+            grains = Grains.of(held.stat.size)
+            if grains.count == 1:
+                return Midstates(grains, b"")
+            stored = self._stored_midstates(digest, grains)
+            if stored is not None or not self._sha512.provides_midstates:
+                return stored
+            with held.file.held() as fd, self._volume.guard("reading a blob to hash it", write=False):
+                proven, computed = self._sha512.prove(fd, held.stat.size)
+        finally:
+            held.close()
+        if proven != digest:
+            self._quarantine(digest)
+            return None
+        if computed is not None:
+            try:
+                self._publisher.put_midstates(digest, computed)
+            except LocalError as e:
+                self.log.warn("midstates of {digest} are not kept: {error}", digest=digest, error=e)
+        return computed
+
+    def _stored_midstates(self, digest: Digest, grains: Grains) -> Midstates | None:
+        with self._volume.guard("reading midstates", write=False):
+            path = self._layout.file(digest, MIDSTATES)
+            data = read_file(self._disk, path, encoded_length(grains.size) + 1)
+        if data is None:
+            return None
+        try:
+            found = Midstates.decode(data)
+        except Malformed as e:
+            self.log.warn("midstates of {digest} are unreadable: {error}", digest=digest, error=e)
+            return None
+        return found if found.grains == grains else None
+
+    # -- writing --------------------------------------------------------------
+
+    async def writer(self, length: int | None, expect: Digest | None = None) -> IBlobWriter:
+        """See :meth:`IBlobStore.writer`."""
+        reservation = self._volume.reserve(length or 0)
+        try:
+            temporary = await self._work.obtain(
+                self._publisher.throw_away, self._publisher.temporary, length or 0
+            )
+        except BaseException:
+            reservation.release()
+            raise
+        writer = BlobWriter(
+            temporary=temporary,
+            length=length,
+            expect=expect,
+            reservation=reservation,
+            hasher=self._sha512.hasher(),
+            publisher=self._publisher,
+            volume=self._volume,
+            disk=self._disk,
+            work=self._work,
+            settings=self._settings,
+        )
+        self._writers.add(writer)
+        return writer
+
+    async def partial(self, digest: Digest, size: int) -> IPartial:
+        """See :meth:`IBlobStore.partial`. The caller lets one pull of one blob run at a time."""
+        return await self._partials.begin(digest, size)
+
+    async def unfinished(self) -> Sequence[tuple[Digest, int]]:
+        """See :meth:`IBlobStore.unfinished`."""
+
+        def held(digest: Digest) -> bool:
+            return self._disk.exists(self._layout.file(digest, DATA))
+
+        return await self._partials.unfinished(held, self._clock.seconds())
+
+    async def add_name(self, digest: Digest, name: Filename) -> None:
+        """See :meth:`IBlobStore.add_name`."""
+        await self._work.exclusively(digest, self._add_name, digest, name)
+
+    def _add_name(self, digest: Digest, name: Filename) -> None:
+        info = self._stat(digest)
+        if info is None:
+            raise BlobMissing(digest)
+        if info.filename != name:
+            self._publisher.add_names(digest, (name,))
+
+    async def delete(self, digest: Digest) -> BlobInfo:
+        """See :meth:`IBlobStore.delete`."""
+        info = await self._work.exclusively(digest, self._publisher.remove, digest)
+        if info is None:
+            raise BlobMissing(digest)
+        return info
