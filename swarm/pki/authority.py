@@ -31,7 +31,8 @@ from swarm.pki.parsing import common_name, hosts
 
 AUTHORITY_DAYS = 3650
 NODE_DAYS = 90
-CRL_DAYS = 30
+CRL_DAYS = 365
+"""Long, since an expired list stops a swarm, and what it lists expires sooner anyway."""
 
 BACKDATED = datetime.timedelta(hours=1)
 """How far another node's clock may be behind ours without refusing a new certificate."""

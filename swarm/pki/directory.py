@@ -13,6 +13,7 @@ An *authority* is a directory ``swarm pki`` works in::
     ca.pem, ca-key.pem         the CA and its key; keep the key off the nodes
     crl.pem                    what it revoked; copy it to the nodes' identities
     nodes/NAME/                an identity for each node, ready to be copied to its ``DATA/identity``
+    issued/SERIAL.pem          every certificate it signed, so that a key is revoked as a whole
 
 A node that finds no identity makes both in one directory: it works at once, and
 ``swarm pki issue DATA/identity OTHER`` lets a second node join it.
@@ -52,6 +53,7 @@ KEY = "key.pem"
 CRL = "crl.pem"
 ALLOW = "allow"
 NODES = "nodes"
+ISSUED = "issued"
 
 
 @frozen
@@ -129,15 +131,17 @@ class AuthorityDirectory:
         :raises Malformed: a bad name or host.
         """
         directory = self.node(name) if out is None else out
-        for existing in (directory / KEY, directory / CERTIFICATE, directory / CA):
+        for existing in (directory / KEY, directory / CERTIFICATE):
             if existing.exists():
                 raise IdentityError(existing, "exists already; renew it, or remove it first")
         key = generate_key(key_type)
         certificate = self.authority.issue(name, at, key.public_key(), now=now, days=days)
+        self._record(certificate)
         write_key(directory / KEY, key)
-        write_file(directory / CA, _pem(self.authority.certificate), mode=PUBLIC)
+        if directory != self.path:
+            write_file(directory / CA, _pem(self.authority.certificate), mode=PUBLIC)
         write_file(directory / CERTIFICATE, _pem(certificate), mode=PUBLIC)
-        if (self.path / CRL).exists():
+        if directory != self.path and (self.path / CRL).exists():
             write_file(directory / CRL, _pem(*read_crls(self.path / CRL)), mode=PUBLIC)
         return directory
 
@@ -176,6 +180,7 @@ class AuthorityDirectory:
         if old.issuer != self.authority.certificate.subject:
             raise IdentityError(certificate, f"was not signed by the CA in {self.path}")
         new = self.authority.renew(old, now=now, days=days, at=at)
+        self._record(new)
         write_file(certificate, _pem(new), mode=PUBLIC, replace=True)
         return new
 
@@ -183,19 +188,28 @@ class AuthorityDirectory:
         self, certificates: Sequence[Path], *, now: datetime.datetime, days: float = CRL_DAYS
     ) -> x509.CertificateRevocationList:
         """
-        Add certificates to ``crl.pem``; with none, sign it again with new dates.
+        Add certificates to ``crl.pem``, with all others issued for their keys; with none, only new dates.
 
-        A revoked certificate stays revoked; its key may be certified again.
+        A revoked certificate stays revoked. To keep a key out for ever, use an allow-list.
 
         :raises IdentityError: a file is missing or wrong.
         :raises Malformed: a certificate another CA signed.
         """
         path = self.path / CRL
         previous = read_crls(path)[0] if path.exists() else None
-        revoked = [read_certificates(file)[0] for file in certificates]
+        named = [read_certificates(file)[0] for file in certificates]
+        keys = {peer_id(certificate) for certificate in named}
+        revoked = [*named, *(each for each in self._issued() if keys and peer_id(each) in keys)]
         crl = self.authority.revocation_list(previous, revoked, now=now, days=days)
         write_file(path, _pem(crl), mode=PUBLIC, replace=True)
         return crl
+
+    def _record(self, certificate: x509.Certificate) -> None:
+        file = self.path / ISSUED / f"{certificate.serial_number:x}.pem"
+        write_file(file, _pem(certificate), mode=PUBLIC)
+
+    def _issued(self) -> list[x509.Certificate]:
+        return [read_certificates(file)[0] for file in sorted((self.path / ISSUED).glob("*.pem"))]
 
 
 def ensure_identity(path: Path, name: str, at: Sequence[str] = (), *, now: datetime.datetime) -> bool:
@@ -233,10 +247,7 @@ def _make_lone(path: Path, name: str, at: Sequence[str], now: datetime.datetime)
     hosts = [*at, "localhost", "127.0.0.1", "::1"]
     with contextlib.suppress(Malformed):
         hosts.append(Address.parse(f"{name}:1").host)
-    key = generate_key()
-    certificate = directory.authority.issue(name, hosts, key.public_key(), now=now, days=AUTHORITY_DAYS)
-    write_key(path / KEY, key)
-    write_file(path / CERTIFICATE, _pem(certificate), mode=PUBLIC)
+    directory.issue(name, hosts, now=now, days=AUTHORITY_DAYS, out=path)
 
 
 def write_key(path: Path, key: CertificateIssuerPrivateKeyTypes) -> None:
