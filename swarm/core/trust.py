@@ -330,13 +330,16 @@ class Trust:
                 del self._ends[grain]
             found.accept(grain)
             return
-        if any(self._passes(each, grain, ends) for each in self._rivals()) and grain not in self.wanted():
+        disputed = any(self._passes(each, grain, ends) for each in self._rivals())
+        if disputed and grain not in self.wanted():
             return
         self._state[grain] = _State.ABSENT
         self._held.remove(grain)
         del self._ends[grain]
         found.reopen(grain)
         senders = self._senders.pop(grain)
+        if disputed:
+            return  # whether these bytes were wrong is just what their like is wanted for
         if len(senders) == 1:
             self._blame(found, senders[0], grain, ends)
         elif senders:
@@ -350,12 +353,8 @@ class Trust:
             self._ends.pop(grain, None)
             self._senders.pop(grain, None)
             for peer, failures in list(self._failures.items()):
-                ends = failures.get(grain, {})
-                if working.midstates.before(grain) not in ends:
-                    continue
-                if self._passes(working, grain, ends):
-                    self._forgive(peer, grain)
-                elif peer in self._whole:
+                # A failure that the working list does not confirm was forgiven when it was adopted.
+                if peer in self._whole and working.midstates.before(grain) in failures.get(grain, {}):
                     self._prove(found, peer, grain, "data", "its bytes miss a proven end from a proven start")
 
     # -- peers ----------------------------------------------------------------
