@@ -58,8 +58,8 @@ class Connection:
     """One keep-alive connection to a node's public API."""
 
     def __init__(self, url: str, token: str = "", *, context: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as e:
             raise Failure(f"not a URL of a node: {url}") from e
@@ -251,8 +251,7 @@ def read_json(answer: Answer) -> dict[str, Any]:
     :raises Failure: it is something else, or breaks off.
     """
     try:
-        body = answer.read(DOCUMENT_LIMIT)
-        document = json.loads(body or b"{}")
+        document = json.loads(_read_whole(answer) or b"{}")
     except (OSError, http.client.HTTPException) as e:
         raise Unreachable(f"the answer broke off: {_why(e)}") from e
     except (ValueError, RecursionError) as e:
@@ -260,6 +259,14 @@ def read_json(answer: Answer) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Failure("the node's answer is not a JSON object")
     return document
+
+
+def _read_whole(answer: Answer) -> bytes:
+    body = answer.read(DOCUMENT_LIMIT)
+    declared = answer.getheader("Content-Length")
+    if declared is not None and declared != str(len(body)):
+        raise http.client.IncompleteRead(body)
+    return body
 
 
 def refusal(answer: Answer) -> Refused:
