@@ -1,0 +1,156 @@
+"""The stores under contract: both twins, and the real one with real threads."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+
+from swarm.hashing import Sha512, load
+from swarm.interfaces import RunBlocking
+from swarm.model.digest import Digest
+from swarm.storage.disk import Disk
+from swarm.storage.filesystem import FilesystemStore
+from swarm.storage.layout import Layout
+from swarm.storage.ledgers import Hints, Tombstones
+from swarm.storage.settings import StoreSettings
+from swarm.testing.contracts import StoreRig, at_once
+from swarm.testing.memory import MemoryHints, MemoryStore, MemoryTombstones
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+SHA512 = load()
+
+
+async def on_the_spot(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """``run_blocking`` without a thread: every coroutine of the store is done at once."""
+    return function(*args, **kwargs)
+
+
+def epoch() -> Clock:
+    """A clock that stands at some ordinary moment."""
+    clock = Clock()
+    clock.advance(1_700_000_000)
+    return clock
+
+
+class MemoryRig:
+    """The twin in memory."""
+
+    def __init__(self, quota: int | None) -> None:
+        self.store = MemoryStore(sha512=SHA512, quota=quota)
+
+    @property
+    def hints(self) -> MemoryHints:
+        return self.store.hints
+
+    @property
+    def tombstones(self) -> MemoryTombstones:
+        return self.store.tombstones
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return at_once(work)
+
+    def damage(self, digest: Digest) -> None:
+        self.store.damage(digest)
+
+    def mark(self, digest: Digest, marker: str) -> None:
+        self.store.markers.setdefault(digest, set()).add(marker)
+
+    def switch_off(self, method: str) -> None:
+        self.store.deny.add(method)
+
+    async def restart(self) -> None:
+        await self.store.stop()
+        await self.store.start()
+
+
+class FilesystemRig:
+    """The real store, on a disk that tests may replace."""
+
+    def __init__(
+        self,
+        path: str,
+        quota: int | None = None,
+        *,
+        clock: IReactorTime | None = None,
+        run_blocking: RunBlocking = on_the_spot,
+        run: Callable[[Coroutine[Any, Any, Any]], Any] = at_once,
+        disk: Disk | None = None,
+        sha512: Sha512 = SHA512,
+    ) -> None:
+        self.path = path
+        self.layout = Layout(path)
+        self.clock = clock or epoch()
+        self.disk = disk or Disk()
+        self.run = run
+        self._settings = StoreSettings(quota=quota, reserve=0)
+        self._run_blocking = run_blocking
+        self._sha512 = sha512
+        self.store = self._make()
+
+    def _make(self) -> FilesystemStore:
+        return FilesystemStore(
+            self.path,
+            self._settings,
+            clock=self.clock,
+            sha512=self._sha512,
+            run_blocking=self._run_blocking,
+            random=Random(1),
+            disk=self.disk,
+        )
+
+    @property
+    def hints(self) -> Hints:
+        return self.store.hints
+
+    @property
+    def tombstones(self) -> Tombstones:
+        return self.store.tombstones
+
+    def damage(self, digest: Digest) -> None:
+        path = Path(self.layout.file(digest, "data"))
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.chmod(0o640)
+        path.write_bytes(data)
+
+    def mark(self, digest: Digest, marker: str) -> None:
+        path = Path(self.layout.file(digest, marker))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def switch_off(self, method: str) -> None:
+        Path(self.layout.deny(method)).touch()
+
+    async def crash(self) -> None:
+        """Begin again without having stopped."""
+        self.store = self._make()
+        await self.store.start()
+
+    async def restart(self) -> None:
+        await self.store.stop()
+        await self.crash()
+
+
+@contextmanager
+def memory(*, quota: int | None = None) -> Iterator[StoreRig]:
+    """A rig in memory."""
+    yield MemoryRig(quota)
+
+
+@contextmanager
+def filesystem(*, quota: int | None = None) -> Iterator[FilesystemRig]:
+    """A rig on the disk, without threads."""
+    with tempfile.TemporaryDirectory(prefix="swarm-test-") as path:
+        rig = FilesystemRig(path, quota)
+        at_once(rig.store.start())
+        yield rig
+        at_once(rig.store.stop())
