@@ -169,7 +169,7 @@ def stat(session: Session, digest: Digest) -> None:
         head.read()
         if head.status not in (200, 404):
             raise refusal(head)
-    places = [each for each in located.get("locations", ()) if isinstance(each, dict)]
+    places = [each for each in located.get("nodes", ()) if isinstance(each, dict)]
     here = head.status == 200
     length = int(head.getheader("Content-Length") or 0) if here else located.get("length")
     document = {**located, "here": here, "length": length, "content_type": head.getheader("Content-Type")}

@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         digest, _, rest = parts.path[1:].partition("/")
         if rest == "locations":
             places = [{"name": "alpha", "state": "complete"}] if digest in self.twin.blobs else []
-            return self._json(200, {"sha512": digest, "locations": places})
+            return self._json(200, {"sha512": digest, "nodes": places})
         if digest not in self.twin.blobs:
             return self._json(404, {"error": "not found", "detail": "no such blob"})
         if self.twin.busy:
