@@ -79,11 +79,15 @@ class _Hint:
     failures: int = 0
 
 
+#: A peer that was away for a moment is tried within seconds, one away for days every ten minutes.
+HINT_BACKOFF = Backoff(base=5.0, cap=600.0, floor=1.0)
+
+
 @define
 class Hints:
     """When each blob that lacks copies is to be tried again. Which there are is kept by ``IHintStore``."""
 
-    backoff: Backoff = Backoff(base=5.0, cap=600.0, floor=1.0)
+    backoff: Backoff = HINT_BACKOFF
     _hints: dict[Digest, _Hint] = field(factory=dict, init=False)
 
     def add(self, digest: Digest, copies: int, now: float) -> None:

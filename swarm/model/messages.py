@@ -40,7 +40,7 @@ def advertised_address(text: str, remote_host: str) -> Address:
     """
     Where to dial what :func:`parse_advertised` let through.
 
-    :param remote_host: the IP address the node was seen at; stands in for no host at all, ``0.0.0.0`` and ``::``.
+    :param remote_host: the IP address the node was seen at: stands in for no host, ``0.0.0.0`` and ``::``.
     :raises Malformed: see :func:`parse_advertised`, or a ``remote_host`` that is needed and is none.
     """
     if not text.startswith(":"):

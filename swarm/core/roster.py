@@ -1,0 +1,336 @@
+"""Who is in the swarm, as far as this node knows: peers by identity, and addresses to greet.
+
+Decides who counts as alive, what of the gossip to remember, how peers are called so that no two
+look alike, and which address is to be greeted when. Does not greet, and trusts nobody: a name is a
+claim, an address a hint; only an identity proven by TLS makes or moves an entry.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from random import Random
+
+from attrs import define, evolve, field, frozen
+
+from swarm.core.backoff import Backoff
+from swarm.model.peers import Address, Peer, PeerID
+
+#: Failed greetings are repeated within seconds at first, every five minutes in the end.
+GREETING_BACKOFF = Backoff(base=2.0, cap=300.0, floor=0.5)
+_LONGEST_NAME = 64
+
+
+class Knowledge(enum.IntEnum):
+    """How a peer or an address became known; more is worth more."""
+
+    GOSSIP = 0  # another node says so
+    GREETED = 1  # it introduced itself, its identity proven
+    CONFIGURED = 2  # the operator says so: never forgotten, never refused
+
+
+class Condition(enum.Enum):
+    """How a peer is doing."""
+
+    ALIVE = "alive"
+    SILENT = "silent"  # heard of it once, not lately
+    UNREACHED = "unreached"  # never heard of it ourselves, or not for very long
+
+
+@frozen
+class RosterSettings:
+    """
+    Limits; times in seconds.
+
+    :param greet_every: between greetings of a peer that answers, give or take a quarter.
+    :param silent_after: without a sign of life a peer is silent.
+    :param unreached_after: and then unreached.
+    :param forget_after: and then forgotten, unless configured.
+    :param strikes: failed greetings in a row that make a peer silent at once.
+    :param gossip: most addresses taken from one message.
+    :param addresses: most addresses kept per peer.
+    :param peers: most peers kept, and most addresses learned and not yet answered.
+    """
+
+    greet_every: float = 30.0
+    silent_after: float = 90.0
+    unreached_after: float = 3600.0
+    forget_after: float = 7 * 24 * 3600.0
+    strikes: int = 2
+    gossip: int = 64
+    addresses: int = 3
+    peers: int = 1024
+    backoff: Backoff = GREETING_BACKOFF
+
+
+@frozen
+class PeerState:
+    """A peer as shown: its name made unique."""
+
+    peer: Peer
+    state: str  # a value of Condition
+    last_alive: float | None
+    detail: str
+    source: Knowledge
+
+
+@define
+class _Entry:
+    peer: Peer  # its name as claimed; its address the one that worked last
+    source: Knowledge
+    since: float
+    last_alive: float | None = None
+
+
+@define
+class _Target:
+    """An address to greet."""
+
+    source: Knowledge
+    due: float
+    since: float
+    owner: PeerID | None = None  # who answers there, or is said to
+    failures: int = 0
+    detail: str = "not greeted yet"
+
+
+@define
+class Roster:
+    """The table. ``refuse`` says why not to dial a learned address (``AddressPolicy.refuse``)."""
+
+    me: PeerID
+    name: str
+    random: Random = field(kw_only=True)
+    refuse: Callable[[Address], str | None] = field(kw_only=True)
+    settings: RosterSettings = field(factory=RosterSettings, kw_only=True)
+    _entries: dict[PeerID, _Entry] = field(factory=dict, init=False)
+    _targets: dict[Address, _Target] = field(factory=dict, init=False)
+    _ourselves: set[Address] = field(factory=set, init=False)
+
+    # -- what is told ---------------------------------------------------------
+
+    def configure(self, addresses: Iterable[Address], now: float) -> None:
+        """These addresses are the operator's, and only these; peers that still answer stay."""
+        configured = set(addresses)
+        for address in configured - self._ourselves:
+            target = self._targets.setdefault(address, _Target(Knowledge.CONFIGURED, now, now))
+            target.source = Knowledge.CONFIGURED
+        for address, target in list(self._targets.items()):
+            if target.source is Knowledge.CONFIGURED and address not in configured:
+                target.source = Knowledge.GREETED
+                if target.owner is None:
+                    del self._targets[address]
+        still = {target.owner for target in self._targets.values() if target.source is Knowledge.CONFIGURED}
+        for peer, entry in self._entries.items():
+            if entry.source is Knowledge.CONFIGURED and peer not in still:
+                entry.source = Knowledge.GREETED
+
+    def answered(
+        self, address: Address, peer: PeerID, name: str, now: float, *, public_url: str = ""
+    ) -> bool:
+        """
+        Somebody answered our greeting at an address, its identity proven.
+
+        :return: is that news: a peer we did not know, or that was not alive?
+        """
+        if peer == self.me:
+            self._ourselves.add(address)
+            self._targets.pop(address, None)
+            return False
+        target = self._targets.setdefault(address, _Target(Knowledge.GREETED, now, now))
+        target.owner, target.failures, target.detail = peer, 0, ""
+        target.due = now + self.settings.greet_every * self.random.uniform(0.75, 1.25)
+        self._move_others_from(address, peer)
+        return self._heard(Peer(peer, name, address, public_url), max(target.source, Knowledge.GREETED), now)
+
+    def greeted(self, peer: PeerID, name: str, address: Address, now: float, *, public_url: str = "") -> bool:
+        """
+        Somebody greeted us, its identity proven, the address only claimed.
+
+        A claimed address that differs from the one that works is greeted before it replaces it.
+
+        :return: see :meth:`answered`.
+        """
+        if peer == self.me:
+            return False
+        known = self._entries.get(peer)
+        if self._learn(address, peer, Knowledge.GREETED, now):
+            # Greet back at once, but not those that are alive: two nodes would never stop.
+            target = self._targets[address]
+            if target.failures or known is None or self._condition(known, now) is not Condition.ALIVE:
+                target.due = min(target.due, now)
+        elif known is None:
+            return False  # nowhere to reach it, so it is of no use to us
+        where = known.peer.address if known is not None else address
+        return self._heard(Peer(peer, name, where, public_url), Knowledge.GREETED, now)
+
+    def gossip(self, rumors: Iterable[tuple[PeerID, str, Address]], now: float) -> int:
+        """
+        Take what another node says of others: (identity, name, address).
+
+        :return: how many addresses were new to us and kept; they are due for a greeting.
+        """
+        learned = 0
+        for count, (peer, name, address) in enumerate(rumors):
+            if count >= self.settings.gossip:
+                break
+            if peer == self.me or address in self._targets:
+                continue
+            if self._learn(address, peer, Knowledge.GOSSIP, now):
+                learned += 1
+                self._entries.setdefault(peer, _Entry(Peer(peer, name, address), Knowledge.GOSSIP, now))
+        return learned
+
+    def failed(self, address: Address, detail: str, now: float) -> None:
+        """A greeting failed; ``detail`` is for people."""
+        target = self._targets.get(address)
+        if target is not None:
+            target.failures += 1
+            target.detail = detail
+            target.due = now + self.settings.backoff.delay(target.failures, random=self.random)
+
+    def forget(self, now: float) -> None:
+        """Drop what was not heard of for long; call it now and then."""
+        horizon = now - self.settings.forget_after
+        for peer, entry in list(self._entries.items()):
+            seen = entry.since if entry.last_alive is None else entry.last_alive
+            if entry.source is not Knowledge.CONFIGURED and seen < horizon:
+                del self._entries[peer]
+        for address, target in list(self._targets.items()):
+            if (
+                target.source is not Knowledge.CONFIGURED
+                and target.owner not in self._entries
+                and target.since < horizon
+            ):
+                del self._targets[address]
+
+    # -- what is asked --------------------------------------------------------
+
+    def due(self, now: float) -> tuple[Address, ...]:
+        """Addresses to greet now, configured ones first; one per live peer unless another is configured."""
+        waiting = [
+            (-target.source, target.due, address)
+            for address, target in self._targets.items()
+            if target.due <= now and not self._spare(address, target, now)
+        ]
+        return tuple(address for _, _, address in sorted(waiting))
+
+    def live(self, now: float) -> tuple[Peer, ...]:
+        """Peers that are alive."""
+        return tuple(each.peer for each in self.known(now) if each.state == Condition.ALIVE.value)
+
+    def known(self, now: float) -> tuple[PeerState, ...]:
+        """All peers, in the order they became known; a name taken already gets a suffix from the identity."""
+        taken = {self.name}
+        states = []
+        for peer, entry in self._entries.items():
+            name = _unique(entry.peer.name, peer, taken)
+            taken.add(name)
+            target = self._targets.get(entry.peer.address)
+            states.append(
+                PeerState(
+                    evolve(entry.peer, name=name),
+                    self._condition(entry, now).value,
+                    entry.last_alive,
+                    target.detail if target is not None else "",
+                    entry.source,
+                )
+            )
+        return tuple(states)
+
+    def established(self) -> int:
+        """How many peers were ever heard of directly: what copies may be planned on. Rumors don't count."""
+        return sum(entry.last_alive is not None for entry in self._entries.values())
+
+    def unanswered(self) -> tuple[tuple[Address, str], ...]:
+        """Configured addresses where nobody ever answered, and why."""
+        return tuple(
+            (address, target.detail)
+            for address, target in self._targets.items()
+            if target.owner is None and target.source is Knowledge.CONFIGURED
+        )
+
+    # -- inside ---------------------------------------------------------------
+
+    def _heard(self, peer: Peer, source: Knowledge, now: float) -> bool:
+        entry = self._entries.get(peer.id)
+        if entry is None:
+            if len(self._entries) >= self.settings.peers and not self._make_room():
+                return False
+            entry = self._entries[peer.id] = _Entry(peer, source, now)
+            news = True
+        else:
+            news = self._condition(entry, now) is not Condition.ALIVE
+        entry.peer = peer
+        entry.source = max(entry.source, source)
+        entry.last_alive = now
+        return news
+
+    def _move_others_from(self, address: Address, owner: PeerID) -> None:
+        """Only one node answers at an address: who else was believed there lives elsewhere or nowhere."""
+        for peer, entry in list(self._entries.items()):
+            if peer != owner and entry.peer.address == address:
+                other = next((each for each, t in self._targets.items() if t.owner == peer), None)
+                if other is None:
+                    del self._entries[peer]
+                else:
+                    entry.peer = evolve(entry.peer, address=other)
+
+    def _make_room(self) -> bool:
+        """Somebody real is here: the oldest rumor goes."""
+        rumor = next((peer for peer, each in self._entries.items() if each.source is Knowledge.GOSSIP), None)
+        if rumor is not None:
+            del self._entries[rumor]
+        return rumor is not None
+
+    def _learn(self, address: Address, peer: PeerID, source: Knowledge, now: float) -> bool:
+        """Keep a claimed address if it may be dialled and there is room for it."""
+        target = self._targets.get(address)
+        if target is not None:
+            owner = self._entries.get(target.owner) if target.owner is not None else None
+            return owner is None or target.owner == peer or self._condition(owner, now) is not Condition.ALIVE
+        if address in self._ourselves or self.refuse(address) is not None:
+            return False
+        same = [each for each, target in self._targets.items() if target.owner == peer]
+        learned = sum(target.source is Knowledge.GOSSIP for target in self._targets.values())
+        if source is Knowledge.GOSSIP:
+            if len(same) >= self.settings.addresses or learned >= self.settings.peers:
+                return False
+            if peer not in self._entries and len(self._entries) >= self.settings.peers:
+                return False
+        elif len(same) >= self.settings.addresses:
+            # It speaks for itself: what failed most often, or was learned first, makes room.
+            spare = [each for each in same if self._targets[each].source is not Knowledge.CONFIGURED]
+            if not spare:
+                return False
+            del self._targets[max(spare, key=lambda each: self._targets[each].failures)]
+        self._targets[address] = _Target(source, now, now, owner=peer)
+        return True
+
+    def _condition(self, entry: _Entry, now: float) -> Condition:
+        if entry.last_alive is None or now - entry.last_alive > self.settings.unreached_after:
+            return Condition.UNREACHED
+        target = self._targets.get(entry.peer.address)
+        struck = target is not None and target.failures >= self.settings.strikes
+        if struck or now - entry.last_alive > self.settings.silent_after:
+            return Condition.SILENT
+        return Condition.ALIVE
+
+    def _spare(self, address: Address, target: _Target, now: float) -> bool:
+        """Is it another way to a peer that is alive where we know it?"""
+        entry = self._entries.get(target.owner) if target.owner is not None else None
+        return (
+            entry is not None
+            and entry.peer.address != address
+            and entry.peer.address in self._targets
+            and target.source is not Knowledge.CONFIGURED
+            and self._condition(entry, now) is Condition.ALIVE
+        )
+
+
+def _unique(name: str, peer: PeerID, taken: set[str]) -> str:
+    for digits in (0, 6, 12):
+        shown = f"{name[: _LONGEST_NAME - digits - 1]}~{peer.hex[:digits]}" if digits else name
+        if shown not in taken:
+            return shown
+    return peer.hex
