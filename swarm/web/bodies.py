@@ -17,6 +17,7 @@ from zope.interface import implementer
 from swarm.errors import SwarmError
 from swarm.interfaces import IBlobReader
 from swarm.model.ranges import ByteRange
+from swarm.web.errors import Refusal
 from swarm.web.ranges import Conditions, Selection
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ async def send(request: StreamingRequest, reader: IBlobReader, selection: Select
     Fields already set stay; ``Content-Type`` is that of the blob. Sets status, ``Content-Length``,
     ``Content-Range`` and finishes the request.
 
-    :raises SwarmError: the first byte could not be had; nothing was written yet.
+    :raises SwarmError: the first byte could not be had, or the selection is 412 or 416;
+        nothing was written yet.
     """
     try:
+        _check(selection, reader.info.size)
         frame = _frame(request, reader.info.digest.hex[:32], reader.info.size, selection)
         # A 304 carries the fields of a 200 but for the length: RFC 9110 section 15.4.5 lets it be absent.
         if selection.status != 304:
@@ -74,6 +77,13 @@ async def send(request: StreamingRequest, reader: IBlobReader, selection: Select
     finally:
         reader.close()
     request.finish()
+
+
+def _check(selection: Selection, size: int) -> None:
+    if selection.status == 412:
+        raise Refusal(412, "the blob is not the one If-Match names")
+    if selection.status == 416:
+        raise Refusal(416, f"the blob has {size} bytes", ("Content-Range", f"bytes */{size}"))
 
 
 async def _stream(request: StreamingRequest, reader: IBlobReader, frame: _Frame, status: int) -> None:
@@ -121,8 +131,6 @@ def _frame(request: StreamingRequest, boundary: str, size: int, selection: Selec
     :param boundary: from the blob's own digest, so no blob can be made to contain it.
     """
     parts = selection.parts
-    if selection.status == 416:
-        request.setHeader("Content-Range", f"bytes */{size}")
     if selection.status != 206 or len(parts) == 1:
         if selection.status == 206:
             request.setHeader("Content-Range", parts[0].content_range(size))

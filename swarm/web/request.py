@@ -47,6 +47,7 @@ class StreamingRequest(server.Request):
     One request.
 
     :ivar length: declared bytes of body; 0 for none, None for chunked.
+    :ivar received: bytes of body taken so far.
     :ivar sink: what :data:`Admit` returned.
     """
 
@@ -59,6 +60,7 @@ class StreamingRequest(server.Request):
     path: bytes = b""
     query: bytes = b""
     length: int | None = 0
+    received: int = 0
     sink: BodySink | None = None
     _deciding: Deferred[BodySink | None] | None = None
     _catching_up: Deferred[None] | None = None
@@ -128,6 +130,7 @@ class StreamingRequest(server.Request):
         """Bytes of the body came."""
         if self._abandoned or self.finished:
             return
+        self.received += len(data)
         if self.sink is None:
             if self.content.tell() + len(data) > self.site.limits.small_body:
                 self.refuse(Refusal(413, f"a body here has at most {self.site.limits.small_body} bytes"))
