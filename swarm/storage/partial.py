@@ -93,6 +93,7 @@ class Partial:
         self._pending: dict[int, Mark | None] = {}
         self._lock = Lock()  # of _pending, which a checkpoint's thread takes
         self._state = _State.ARRIVING
+        self._left = False
 
     # -- bytes ----------------------------------------------------------------
 
@@ -210,10 +211,11 @@ class Partial:
         self._state = _State.PUBLISHING
         try:
             stored = await self._workshop.work.exclusively(self.digest, self._hand_over, midstates, names)
-        except LocalError:
+        finally:
             if self._state is _State.PUBLISHING:
                 self._state = _State.ARRIVING
-            raise
+            if self._left:
+                self._files.close()
         self._gone()
         return stored
 
@@ -238,6 +240,8 @@ class Partial:
         self._files.remove()
 
     def close(self) -> None:
-        """See :class:`IPartial`."""
-        self._files.close()
+        """See :class:`IPartial`. A publication under way still ends whole."""
+        self._left = True
+        if self._state is not _State.PUBLISHING:
+            self._files.close()
         self._closed(self)

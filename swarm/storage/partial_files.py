@@ -184,11 +184,6 @@ class PartialFiles:
     _journal: Descriptor
     _records: int
 
-    @property
-    def path(self) -> str:
-        """Where the bytes are."""
-        return self._shelf.data(self.header.digest)
-
     def append(self, entries: Sequence[tuple[int, Mark | None]]) -> None:
         """
         Make everything written so far durable, then the entries.
