@@ -1,41 +1,43 @@
-"""Which fault a broken connection is: the one place where Twisted's and OpenSSL's errors are read."""
+"""Which fault a broken connection is: the one place where Twisted's network errors are read."""
 
 from __future__ import annotations
 
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
-from twisted.internet.defer import CancelledError, TimeoutError
+from twisted.internet.defer import TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, UnsupportedAddressFamily
-from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http import PotentialDataLoss
 
 from swarm.errors import Fault, PeerError
 from swarm.model.peers import PeerID
+from swarm.peering.tls import tls_fault
+
+_NETWORK = (ConnectError, ConnectionClosed, DNSLookupError, UnsupportedAddressFamily, OSError)
 
 
-def unreachable(peer: PeerID | None, failure: Failure) -> Exception:
+def fault_of(peer: PeerID | None, error: BaseException) -> PeerError | None:
     """
-    What to raise for a connection that could not be made, or that broke before any answer.
+    Name what the network, TLS or Twisted's HTTP client says of a peer.
 
-    TLS 1.3 rejects late: that they do not trust *us* is seen only on the first read.
+    TLS 1.3 rejects late: that the peer does not trust *us* is seen only on the first read.
 
-    :return: a :class:`PeerError`; whatever is no matter of networks comes back as it is.
+    :return: None if ``error`` is no matter of networks.
     """
-    error = failure.value
-    if isinstance(error, PeerError | CancelledError):
+    if isinstance(error, PeerError):
         return error
-    if isinstance(error, SSL.Error | VerificationError | CertificateError):
-        return PeerError(peer, Fault.UNTRUSTED, _text(error))
+    if words := tls_fault(error):
+        return PeerError(peer, Fault.UNTRUSTED, words)
     if isinstance(error, TimeoutError):
         return PeerError(peer, Fault.SILENT, "took too long")
-    if isinstance(
-        error, ConnectError | ConnectionClosed | DNSLookupError | UnsupportedAddressFamily | OSError
-    ):
-        return PeerError(peer, Fault.UNREACHABLE, _text(error))
-    assert isinstance(error, Exception)
-    return error
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, SSL.Error) and error.args and error.args[0]:
-        return ", ".join(str(each[-1]) for each in error.args[0])
-    return str(error) or type(error).__name__
+    if isinstance(error, _NETWORK):
+        return PeerError(peer, Fault.UNREACHABLE, str(error) or type(error).__name__)
+    if isinstance(error, PotentialDataLoss):
+        return PeerError(peer, Fault.TRUNCATED, "a body without a length")
+    reasons = [failure.value for failure in getattr(error, "reasons", ())]
+    if not reasons:
+        return None
+    if not any(isinstance(reason, _NETWORK) for reason in reasons):
+        # Twisted's parser gave up; its own words are about Python.
+        return PeerError(peer, Fault.GARBLED, "not HTTP") if isinstance(error, ResponseFailed) else None
+    if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
+        return PeerError(peer, Fault.TRUNCATED, "the connection ended in the answer")
+    return PeerError(peer, Fault.UNREACHABLE, str(reasons[0]) or type(reasons[0]).__name__)

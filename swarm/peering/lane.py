@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -32,11 +31,12 @@ from zope.interface import implementer
 from swarm.errors import Fault, PeerError
 from swarm.interfaces import ILane
 from swarm.model.digest import Digest
-from swarm.model.peers import Peer
+from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import ByteRange
-from swarm.peering.faults import unreachable
+from swarm.peering.faults import fault_of
 from swarm.peering.http1 import Answered, Answers, Arrived, Broken
 from swarm.peering.limits import PeerLimits
+from swarm.peering.tls import tls_fault
 
 Sink = Callable[[int, Sequence[memoryview]], None]
 
@@ -80,7 +80,7 @@ class Lane:
         self._wants: deque[_Want] = deque()
         self._wire: _Wire | None = None
         self._dialing: Deferred[Any] | None = None
-        self._over: Exception | None = None
+        self._over: BaseException | None = None
         self._paused = False
         self._timer: IDelayedCall | None = None
         self._dialed = 0.0  # when the connection was begun
@@ -147,7 +147,7 @@ class Lane:
 
         def failed(failure: Failure) -> None:
             if self._dialing is dialing:
-                self._end(unreachable(self.peer.id, failure))
+                self._end(_why(self.peer.id, failure))
 
         dialing.addCallbacks(connected, failed)
 
@@ -181,10 +181,10 @@ class Lane:
         first = self._wants[0]
         if wire.answers.begun:
             self._end(PeerError(self.peer.id, Fault.TRUNCATED, "the connection ended in the answer"))
-        elif wire.answered and not first.again and not reason.check(SSL.Error):
+        elif wire.answered and not first.again and not _refused(reason):
             self._ask_again()
         else:
-            self._end(unreachable(self.peer.id, reason))
+            self._end(_why(self.peer.id, reason))
 
     def _hang_up(self) -> None:
         """Leave a connection that can serve no more; ask for the rest on a fresh one."""
@@ -203,7 +203,7 @@ class Lane:
         self._dial()
         self._watch()
 
-    def _end(self, why: Exception) -> None:
+    def _end(self, why: BaseException) -> None:
         """The lane is dead; the fetch under way gets ``why``, one queued behind it the same."""
         if self._over is not None:
             return
@@ -368,7 +368,16 @@ class _Wire(Protocol):
         self.transport.abortConnection()
 
 
-def _same(why: Exception) -> Exception:
+def _refused(reason: Failure) -> bool:
+    return reason.value is not None and tls_fault(reason.value) is not None
+
+
+def _why(peer: PeerID, reason: Failure) -> BaseException:
+    assert reason.value is not None
+    return fault_of(peer, reason.value) or reason.value
+
+
+def _same(why: BaseException) -> BaseException:
     """A new exception like ``why``: one for each who waits, so that no traceback is shared."""
     if isinstance(why, PeerError):
         return PeerError(why.peer, why.fault, why.detail, retry_after=why.retry_after)

@@ -1,0 +1,265 @@
+"""One request to a peer and its whole answer, over treq, within budgets Twisted's client lacks.
+
+Decides whether an answer arrived and which fault it is if not. What it means is ``client``'s
+business; bytes and silence are counted by ``meter``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from swarm.errors import Fault, PeerError, SwarmError
+from swarm.model.peers import Address, PeerID
+from swarm.peering.faults import fault_of
+from swarm.peering.http1 import Head
+from swarm.peering.limits import PeerLimits
+from swarm.peering.meter import Meter, Metered
+from swarm.peering.pushing import BlobBody
+
+
+@frozen
+class Ask:
+    """A request. Bytes and seconds."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    data: bytes | dict[str, str] | BlobBody | None = None  # a dict is sent as a form
+    limit: int = 0  # most bytes of the answer's body
+    silence: float = 10.0  # without a byte in either direction
+    total: float | None = 30.0
+    verdict: float = 0.0  # silence after the last byte of a BlobBody
+
+
+@frozen
+class Reply:
+    """An answer, whole, and who gave it."""
+
+    head: Head
+    body: bytes = field(repr=False)
+    who: PeerID
+
+
+class Exchanges:
+    """I keep connections to peers, a few each, and put one request at a time on one of them."""
+
+    def __init__(
+        self,
+        dial: Callable[[Address, PeerID | None], IStreamClientEndpoint],
+        identify: Callable[[Any], PeerID],
+        *,
+        clock: IReactorTime,
+        limits: PeerLimits,
+    ) -> None:
+        self._open: set[Meter] = set()
+        self.clock = clock
+        self.limits = limits
+        self._dial = dial
+        self._identify = identify
+        self.pool = HTTPConnectionPool(clock)
+        self.pool.maxPersistentPerHost = limits.connections
+        self.pool.cachedConnectionTimeout = limits.idle  # type: ignore[assignment]  # any number will do
+        self.pool.retryAutomatically = False
+
+    async def ask(self, address: Address, peer: PeerID | None, ask: Ask) -> Reply:
+        """
+        Ask the peer that is expected at ``address`` (None: whoever it is; ``Reply.who`` says).
+
+        A kept connection that turns out to be stale is nobody's fault: another is tried.
+
+        :raises PeerError: no whole answer within the budgets.
+        :raises SwarmError: what a :class:`BlobBody` could not read.
+        """
+        while True:
+            line = _Line(self, address, peer, ask)
+            work = Deferred.fromCoroutine(self._exchange(line, ask))
+            timer = None if ask.total is None else self.clock.callLater(ask.total, line.expire, work)
+            try:
+                return await work
+            except Exception as e:  # sorted out here, and only here, into faults and everything else
+                if line.meter is not None and line.meter.early is not None:
+                    return Reply(*line.meter.early, line.meter.who)
+                line.abort()
+                fault = line.verdict or fault_of(peer, e)
+                if fault is None:
+                    raise _innermost(e) from e
+                if line.stale and fault.fault is Fault.UNREACHABLE:
+                    continue
+                raise PeerError(peer, fault.fault, fault.detail) from e
+            finally:
+                if timer is not None and timer.active():
+                    timer.cancel()
+                line.settle()
+
+    async def _exchange(self, line: _Line, ask: Ask) -> Reply:
+        agent = Agent.usingEndpointFactory(self.clock, line, pool=line)
+        response = await HTTPClient(_Plain(agent)).request(
+            ask.method,
+            f"https://{line.address}{ask.path}",
+            headers=Headers({name: [value] for name, value in ask.headers.items()}),
+            data=ask.data,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.clock,  # type: ignore[arg-type]  # only for a timeout nobody asked treq for
+        )
+        fields = {
+            name.decode("latin-1").lower(): tuple(value.decode("latin-1") for value in values)
+            for name, values in response.headers.getAllRawHeaders()
+        }
+        body = await limited_content(response, ask.limit)
+        assert line.meter is not None
+        return Reply(Head(response.code, fields), body, line.meter.who)
+
+    def metered(self, address: Address, peer: PeerID | None) -> IStreamClientEndpoint:
+        """An endpoint whose connections are counted."""
+        return Metered(self._dial(address, peer), clock=self.clock, identify=self._identify, open=self._open)
+
+    def close(self) -> None:
+        """Abort every connection, busy or kept."""
+        self.pool.closeCachedConnections().addErrback(lambda _: None)
+        for meter in tuple(self._open):
+            meter.abortConnection()
+
+
+@implementer(IAgentEndpointFactory)
+class _Line:
+    """One try of one request: the endpoint factory and the pool that ``Agent`` sees."""
+
+    persistent = True
+
+    def __init__(self, exchanges: Exchanges, address: Address, peer: PeerID | None, ask: Ask) -> None:
+        self.address = address
+        self.meter: Meter | None = None
+        self._exchanges = exchanges
+        self._peer = peer
+        self._ask = ask
+        self._expired = False
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See :class:`~twisted.web.iweb.IAgentEndpointFactory`. An address was given, not an URI."""
+        return self._exchanges.metered(self.address, self._peer)
+
+    def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """See :class:`~twisted.web.client.HTTPConnectionPool`. Never share between identities."""
+        connecting: Deferred[Any] = self._exchanges.pool.getConnection((self._peer, self.address), endpoint)
+        connecting.addTimeout(
+            self._exchanges.limits.connect,
+            self._exchanges.clock,
+            lambda *_: Failure(PeerError(self._peer, Fault.UNREACHABLE, "no connection in time")),
+        )
+        connecting.addCallback(self._begin)
+        return connecting
+
+    def _begin(self, connection: Any) -> Any:
+        self.meter = connection.transport
+        assert isinstance(self.meter, Meter)
+        ask = self._ask
+        self.meter.begin(self._exchanges.limits.chatter + ask.limit, ask.silence)
+        if isinstance(ask.data, BlobBody):
+            self.meter.sending(ask.data, ask.verdict)
+        return connection
+
+    def expire(self, work: Deferred[Any]) -> None:
+        """All the time there was is over."""
+        self._expired = True
+        work.cancel()
+
+    @property
+    def verdict(self) -> PeerError | None:
+        """What we ended the exchange for, if it was us."""
+        if self.meter is not None and self.meter.fault is not None:
+            return PeerError(self._peer, self.meter.fault, "past its budget")
+        return PeerError(self._peer, Fault.SILENT, "no whole answer in time") if self._expired else None
+
+    @property
+    def stale(self) -> bool:
+        """Did a connection that had served before die without one byte of this answer?"""
+        return self.meter is not None and self.meter.uses > 1 and not self.meter.received
+
+    def abort(self) -> None:
+        """The connection can serve no more."""
+        if self.meter is not None:
+            self.meter.abortConnection()
+
+    def settle(self) -> None:
+        """The exchange is over."""
+        if self.meter is not None:
+            self.meter.settle()
+
+
+@implementer(IAgent)
+@frozen
+class _Plain:
+    """An agent that accepts bytes only as they are; treq would unpack whatever comes."""
+
+    agent: IAgent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders("Accept-Encoding", ["identity"])
+        return self.agent.request(method, uri, headers, bodyProducer).addCallback(self._check)
+
+    def _check(self, response: IResponse) -> IResponse:
+        if response.headers.hasHeader("Content-Encoding"):
+            raise PeerError(None, Fault.CODED, "an answer comes as it is")
+        return response
+
+
+def limited_content(response: IResponse, limit: int) -> Deferred[bytes]:
+    """
+    Read a body of at most ``limit`` bytes.
+
+    :raises PeerError: OVERSIZED.
+    """
+    done: Deferred[bytes] = Deferred()
+    if response.length == 0:
+        done.callback(b"")
+    else:
+        response.deliverBody(_Collector(limit, done))
+    return done
+
+
+class _Collector(Protocol):
+    def __init__(self, limit: int, done: Deferred[bytes]) -> None:
+        self._collected = bytearray()
+        self._limit = limit
+        self._done = done
+
+    def dataReceived(self, data: bytes) -> None:
+        self._collected += data
+        if len(self._collected) > self._limit and not self._done.called:
+            self._done.errback(PeerError(None, Fault.OVERSIZED, f"a body of more than {self._limit} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._done.called:
+            return
+        if reason.check(ResponseDone):
+            self._done.callback(bytes(self._collected))
+        else:
+            self._done.errback(reason)
+
+
+def _innermost(error: Exception) -> BaseException:
+    """What Twisted's client wrapped: a cancellation, or what reading a body raised."""
+    for failure in getattr(error, "reasons", ()):
+        if isinstance(failure.value, CancelledError | SwarmError):
+            return failure.value
+    return error

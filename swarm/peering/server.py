@@ -1,0 +1,306 @@
+"""What other nodes may ask of this one: the peer port of the contract.
+
+Decides what a request means. Who asks is the TLS identity and nothing else; that somebody without one
+is never heard is ``tls``'s doing. No answer ever causes a pull, and nothing pushed here is pushed on.
+
+``POST /update/`` belongs to the tree of paths; while there is none, it is 404 like any unknown path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from werkzeug.routing import BaseConverter
+
+from swarm.errors import BlobMissing, Malformed, Overloaded
+from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, ITombstones
+from swarm.model.digest import Digest
+from swarm.model.peers import Address, PeerID
+from swarm.model.ranges import RangeSet
+from swarm.peering.limits import PeerLimits
+from swarm.peering.receiving import Replica, admit_replica
+from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_have, encode_names, parse_generation
+from swarm.web.bodies import conditions_of, send
+from swarm.web.errors import Refusal, answer_error
+from swarm.web.limits import WebLimits
+from swarm.web.ranges import Selection, select
+from swarm.web.site import Observer, StreamingSite
+
+if TYPE_CHECKING:
+    from swarm.services.custodian import Custodian
+    from swarm.services.deletion import Deletion
+    from swarm.services.fetcher import Fetcher
+    from swarm.services.membership import Membership
+    from swarm.web.request import StreamingRequest
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_GRAIN = re.compile(r"\d{1,12}", re.ASCII)
+#: Which node-wide switch refuses each route; None: nothing does.
+SWITCHES: dict[str, str | None] = {
+    "blob": "get",
+    "midstates": "get",
+    "push": "put",
+    "bury": "delete",
+    "corrupt": None,
+    "cluster": None,
+    "greeting": None,
+    "join": None,
+}
+
+
+class _DigestConverter(BaseConverter):
+    """``<id:digest>``: 128 hex digits of either case."""
+
+    regex = "[0-9a-fA-F]{128}"
+
+    def to_python(self, value: str) -> Digest:
+        return Digest.parse(value)
+
+
+@frozen
+class PeerServices:
+    """Who does the work."""
+
+    store: IBlobStore
+    tombstones: ITombstones
+    fetcher: Fetcher
+    deletion: Deletion
+    membership: Membership
+    custodian: Custodian
+
+
+class PeerServer:
+    """I answer peers."""
+
+    app = Klein()
+    app.url_map.converters["id"] = _DigestConverter
+    app.url_map.merge_slashes = False
+
+    def __init__(
+        self,
+        services: PeerServices,
+        *,
+        cluster: str,
+        identify: Callable[[Any], PeerID],
+        clock: IReactorTime,
+        limits: PeerLimits,
+    ) -> None:
+        """
+        Begin.
+
+        :param identify: whose connection a transport is: ``swarm.peering.tls.peer_id_of``.
+        """
+        self._store = services.store
+        self._tombstones = services.tombstones
+        self._fetcher = services.fetcher
+        self._deletion = services.deletion
+        self._membership = services.membership
+        self._custodian = services.custodian
+        self._cluster = cluster
+        self._identify = identify
+        self._clock = clock
+        self._limits = limits
+        self._app = self.app  # Klein keeps only a weak reference to what it bound
+        self._routes = self._app.url_map.bind("node")
+        self.uploads = 0
+
+    def site(self, limits: WebLimits, observer: Observer | None = None) -> StreamingSite:
+        """The factory to listen with, behind ``swarm.peering.tls.server_endpoint``."""
+        return StreamingSite(
+            self._app.resource(), admit=self.admit, clock=self._clock, limits=limits, observer=observer
+        )
+
+    async def admit(self, request: StreamingRequest) -> Replica | None:
+        """
+        Judge a request by its head.
+
+        :raises HTTPException: no such path, or none with this method.
+        :raises SwarmError: it is refused.
+        """
+        self._sender(request)
+        cluster = request.getHeader(CLUSTER)
+        if cluster is not None and cluster != self._cluster:
+            raise Refusal(421, "this node belongs to another cluster")
+        route, arguments = self._routes.match(request.path.decode("ascii"), request.method.decode("ascii"))
+        switch = SWITCHES[route]
+        if switch is not None:
+            self._store.check_allowed(switch)
+        if route == "push":
+            return await admit_replica(self._store, self._deletion, request, arguments["digest"])
+        return None
+
+    # -- blobs ----------------------------------------------------------------------
+
+    @app.route("/blobs/<id:digest>", methods=["GET"])
+    async def blob(self, request: StreamingRequest, digest: Digest) -> None:
+        """Bytes of a blob, or of what a pull has verified of it so far; HEAD: what there is."""
+        await self._store.check_markers(digest)
+        if request.method == b"HEAD":
+            await self._describe(request, digest)
+            return
+        if self.uploads >= self._limits.uploads:
+            raise Overloaded("enough peers are served", self._limits.busy)
+        self.uploads += 1
+        try:
+            reader, have = await self._open(digest)
+            size = reader.info.size
+            selection = select("GET", conditions_of(request), digest.etag, size)
+            if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):
+                if selection.status == 200:
+                    reader.close()
+                    raise BlobMissing(digest)
+                selection = Selection(416)
+            self._set_fields(request, reader.info)
+            await send(request, reader, selection)
+        finally:
+            self.uploads -= 1
+
+    async def _open(self, digest: Digest) -> tuple[IBlobReader, RangeSet | None]:
+        try:
+            return await self._fetcher.open_local(digest), None
+        except BlobMissing:
+            view = self._fetcher.serving(digest)
+            if view is None:
+                raise
+            return view.reader(), view.have
+
+    async def _describe(self, request: StreamingRequest, digest: Digest) -> None:
+        info = await self._store.stat(digest)
+        if info is None:
+            view = self._fetcher.serving(digest)
+            if view is None:
+                raise BlobMissing(digest)
+            info = view.info
+            request.setHeader(HAVE, encode_have(view.have))
+        self._set_fields(request, info)
+        request.setHeader("Content-Length", str(info.size))
+        request.write(b"")
+        request.finish()
+
+    def _set_fields(self, request: StreamingRequest, info: BlobInfo) -> None:
+        for name, value in (
+            ("ETag", info.digest.etag),
+            ("Accept-Ranges", "bytes"),
+            ("Repr-Digest", info.digest.repr_digest),
+            ("Content-Type", "application/octet-stream"),
+        ):
+            request.setHeader(name, value)
+        if info.names:
+            request.setHeader(NAMES, encode_names(info.names))
+
+    @app.route("/blobs/<id:digest>/midstates", methods=["GET"])
+    async def midstates(self, request: StreamingRequest, digest: Digest) -> bytes:
+        """The chaining values; ``grain`` says which cut the peer expects."""
+        await self._store.check_markers(digest)
+        wanted = [value.decode("latin-1") for value in request.args.get(b"grain", [])]
+        if len(wanted) > 1 or not all(_GRAIN.fullmatch(value) for value in wanted):
+            raise Malformed("grain is one number")
+        midstates = await self._store.midstates(digest)
+        if midstates is None or wanted not in ([], [str(midstates.grains.grain)]):
+            raise BlobMissing(digest, "no midstates at this grain")
+        return self._answer(request, "application/octet-stream", midstates.encode())
+
+    @app.route("/blobs/<id:digest>", methods=["PUT"])
+    async def push(self, request: StreamingRequest, digest: Digest) -> bytes:
+        """Keep a replica."""
+        replica = request.take_sink()
+        assert isinstance(replica, Replica), "admit() made one"
+        stored = await replica.finish(self._store, self._deletion, self._tombstones)
+        return self._json(
+            request,
+            {"sha512": digest.hex, "length": stored.info.size},
+            201 if stored.new else 200,
+        )
+
+    @app.route("/blobs/<id:digest>", methods=["DELETE"])
+    async def bury(self, request: StreamingRequest, digest: Digest) -> bytes:
+        """Take a tombstone."""
+        generation = parse_generation(request.getHeader(GENERATION))
+        if generation < 1:
+            raise Malformed(f"a tombstone has a {GENERATION}")
+        removed = await self._deletion.ordered(digest, generation)
+        return self._json(request, {"deleted": removed, "sha512": digest.hex})
+
+    @app.route("/blobs/<id:digest>/corrupt", methods=["POST"])
+    async def corrupt(self, request: StreamingRequest, digest: Digest) -> bytes:
+        """A peer got bad bytes from us, or says so: advice to look."""
+        reason = request.content.read()
+        if len(reason) > self._limits.reason:
+            raise Refusal(413, f"a reason has at most {self._limits.reason} bytes")
+        if await self._store.stat(digest) is None:
+            raise BlobMissing(digest)
+        text = _CONTROL.sub(" ", reason.decode("utf-8", "replace"))
+        self._custodian.suspect(digest, self._sender(request), text)
+        return self._json(request, {"sha512": digest.hex}, 202)
+
+    # -- the cluster ------------------------------------------------------------------
+
+    @app.route("/cluster/", methods=["GET"])
+    async def cluster(self, request: StreamingRequest) -> bytes:
+        """Who this node knows."""
+        return self._json(request, self._membership.document())
+
+    @app.route("/cluster/", methods=["POST"])
+    async def greeting(self, request: StreamingRequest) -> bytes:
+        """A peer introduces itself; whatever it calls itself, it is who TLS says it is."""
+        form = self._form(request)
+        self._membership.greeted(
+            self._sender(request),
+            form.get("name", ""),
+            form.get("public-addr", ""),
+            form.get("mgmt-addr", ""),
+            str(getattr(request.client, "host", "")),
+        )
+        return self._json(request, self._membership.document())
+
+    @app.route("/join/", methods=["POST"])
+    async def join(self, request: StreamingRequest) -> bytes:
+        """Greet the node at an address."""
+        await self._membership.join(Address.parse(self._form(request).get("peer", "")))
+        return self._json(request, self._membership.document())
+
+    # -- reading and answering ----------------------------------------------------------
+
+    def _sender(self, request: StreamingRequest) -> PeerID:
+        try:
+            return self._identify(request.transport)
+        except LookupError as e:
+            raise Refusal(403, "a peer shows a certificate") from e
+
+    def _form(self, request: StreamingRequest) -> dict[str, str]:
+        body = request.content.read()
+        try:
+            pairs = parse_qsl(
+                body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=32
+            )
+        except ValueError as e:
+            raise Malformed("not a form") from e
+        form = dict(pairs)
+        if len(form) != len(pairs):
+            raise Malformed("a form field given twice")
+        return form
+
+    def _json(self, request: StreamingRequest, document: dict[str, Any], status: int = 200) -> bytes:
+        return self._answer(request, "application/json", json.dumps(document).encode() + b"\n", status)
+
+    def _answer(self, request: StreamingRequest, kind: str, body: bytes, status: int = 200) -> bytes:
+        request.setResponseCode(status)
+        request.setHeader("Content-Type", kind)
+        request.setHeader("Content-Length", str(len(body)))
+        return body
+
+    @app.handle_errors(Exception)
+    def failed(self, request: Any, failure: Failure) -> Deferred[None] | None:
+        """The one place where errors become answers."""
+        answer_error(request, failure)
+        # Aborted: wait to be canceled with the connection, so that nothing ends as if whole.
+        return None if request.finished else Deferred()

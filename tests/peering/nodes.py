@@ -1,0 +1,166 @@
+"""A node as far as its peers see it: the real peer port over real mutual TLS, a store in memory behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from swarm.errors import Fault, Malformed, PeerError
+from swarm.interfaces import BlobInfo, IBlobReader
+from swarm.model.digest import Digest
+from swarm.model.peers import Address, Peer, PeerID, parse_node_name
+from swarm.model.ranges import RangeSet
+from swarm.peering.client import Introduction, PeerClient
+from swarm.peering.credentials import Credentials
+from swarm.peering.identity import IdentityPaths
+from swarm.peering.limits import PeerLimits
+from swarm.peering.server import PeerServer, PeerServices
+from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
+from swarm.services.deletion import Deletion, DeletionSettings
+from swarm.testing.contracts import at_once
+from swarm.testing.memory import MemoryStore
+from swarm.web.limits import WebLimits
+from tests.peering.conftest import OpenSSLWorld
+
+
+@frozen
+class View:
+    """A running pull, as the fetcher shows it."""
+
+    info: BlobInfo
+    have: RangeSet
+    reader: Callable[[], IBlobReader]
+
+
+@define(eq=False)
+class LocalFetcher:
+    """What the peer port uses of the fetcher, for a node that pulls only what a test says it does."""
+
+    store: MemoryStore
+    pulls: dict[Digest, View] = field(factory=dict)
+
+    async def open_local(self, digest: Digest) -> IBlobReader:
+        await self.store.check_markers(digest)
+        return await self.store.open(digest)
+
+    def serving(self, digest: Digest) -> View | None:
+        return self.pulls.get(digest)
+
+
+@define(eq=False)
+class Membership:
+    """Remembers greetings; joins nobody but port 1, which fails."""
+
+    name: str
+    cluster: str
+    greetings: list[tuple[PeerID, str, str, str, str]] = field(factory=list)
+    joined: list[Address] = field(factory=list)
+
+    def document(self) -> dict[str, Any]:
+        return {"Name": self.cluster, "Me": {"Name": self.name}, "Peers": {}}
+
+    def greeted(self, peer: PeerID, name: str, public_addr: str, mgmt_addr: str, remote_host: str) -> None:
+        parse_node_name(name)
+        if mgmt_addr:
+            Address.parse(mgmt_addr)
+        if name == "nobody":
+            raise Malformed("nobody is no name")
+        self.greetings.append((peer, name, public_addr, mgmt_addr, remote_host))
+
+    async def join(self, address: Address) -> None:
+        if address.port == 1:
+            raise PeerError(None, Fault.UNREACHABLE, "nobody there")
+        self.joined.append(address)
+
+
+@define(eq=False)
+class Custodian:
+    """Remembers what was reported."""
+
+    reports: list[tuple[PeerID, Digest, str]] = field(factory=list)
+
+    def suspect(self, digest: Digest, reporter: PeerID, reason: str) -> None:
+        self.reports.append((reporter, digest, reason))
+
+
+class Node:
+    """One node on a loopback port; ``kind`` names its certificate in the world."""
+
+    def __init__(
+        self,
+        world: OpenSSLWorld,
+        kind: str,
+        *,
+        cluster: str = "test",
+        limits: PeerLimits | None = None,
+        web: WebLimits | None = None,
+    ) -> None:
+        limits = limits or PeerLimits()
+        paths = IdentityPaths(world.cert("ca"), world.cert(kind), world.key(kind))
+        self.credentials = Credentials.load(paths, clock=reactor)
+        self.store = MemoryStore()
+        self.fetcher = LocalFetcher(self.store)
+        self.membership = Membership(kind, cluster)
+        self.custodian = Custodian()
+        self.client = PeerClient(
+            dial=self.dial,
+            identify=peer_id_of,
+            introduce=lambda: Introduction(kind, cluster, "localhost:1", "localhost:2"),
+            clock=reactor,
+            limits=limits,
+        )
+        self.deletion = Deletion(
+            self.store,
+            self.store.tombstones,
+            self.client,
+            lambda: (),
+            DeletionSettings(),
+            name=kind,
+            clock=reactor,
+            forget=lambda _: None,
+        )
+        self.server = PeerServer(
+            PeerServices(
+                self.store,
+                self.store.tombstones,
+                self.fetcher,
+                self.deletion,
+                self.membership,
+                self.custodian,
+            ),
+            cluster=cluster,
+            identify=peer_id_of,
+            clock=reactor,
+            limits=limits,
+        )
+        self.site = self.server.site(web or WebLimits())
+        self.peer: Peer
+
+    def dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
+        return client_endpoint(reactor, address, self.credentials, expected=expected)
+
+    async def listen(self, port: int = 0) -> None:
+        endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
+        self._port = await server_endpoint(endpoint, self.credentials, clock=reactor).listen(self.site)
+        address = Address("127.0.0.1", self._port.getHost().port)
+        self.peer = Peer(self.credentials.peer_id, self.membership.name, address)
+
+    async def stop(self) -> None:
+        self.client.close()
+        await self._port.stopListening()
+        self.site.disconnect()
+
+    def pull(self, data: bytes, have: RangeSet) -> Digest:
+        """Begin a pull that has so much."""
+        digest = Digest.of(data)
+        whole = MemoryStore()
+        whole.put(data)
+        self.fetcher.pulls[digest] = View(
+            BlobInfo(digest, len(data)), have, lambda: at_once(whole.open(digest))
+        )
+        return digest
