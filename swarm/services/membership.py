@@ -1,0 +1,246 @@
+"""Keeps the roster up to date: greets peers when due, listens to who greets us, re-reads the peer list.
+
+Decides nothing about who counts as alive, whom to greet when, or which learned addresses may be
+dialled (``core.roster``, ``core.addresses``); it asks, greets and passes the answers on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from swarm.core.roster import PeerState, Roster
+from swarm.errors import Fault, LocalError, Malformed, PeerError
+from swarm.interfaces import IPeerClient
+from swarm.model.messages import (
+    ClusterDocument,
+    Node,
+    advertised_address,
+    parse_advertised,
+)
+from swarm.model.peers import Address, Peer, PeerID, parse_node_name
+from swarm.services.tasks import Tasks, sleep
+
+
+@frozen
+class MembershipSettings:
+    """Seconds and counts; how often peers are greeted is ``core.roster.RosterSettings``."""
+
+    tick: float = 0.5  # how often the roster is asked whom to greet
+    greetings_at_once: int = 16
+    reread_every: float = 2.0  # how often the peer list is looked at for changes
+
+
+class Membership:
+    """I know who else is in the swarm."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        client: IPeerClient,
+        roster: Roster,
+        settings: MembershipSettings,
+        *,
+        cluster: str,
+        me: Callable[[], Node],
+        join: Iterable[Address],
+        read_list: Callable[[], Coroutine[Any, Any, str | None]],
+        clock: IReactorTime,
+        tasks: Tasks,
+        came: Callable[[Peer], None],
+    ) -> None:
+        """
+        :param me: what this node says of itself.
+        :param read_list: the text of the ``--peers`` file; None without one.
+        :param came: told of each peer that is new or back.
+        """
+        self._client = client
+        self._roster = roster
+        self._settings = settings
+        self._cluster = cluster
+        self._me = me
+        self._join = tuple(join)
+        self._read_list = read_list
+        self._clock = clock
+        self._tasks = tasks
+        self._came = came
+        self._listed: tuple[Address, ...] = ()
+        self._text: str | None = None
+        self._greeting: set[Address] = set()
+
+    # -- running ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Greet and re-read for ever; ends only by cancellation."""
+        next_read = 0.0
+        while True:
+            now = self._clock.seconds()
+            if now >= next_read:
+                next_read = now + self._settings.reread_every
+                await self._reread()
+            for address in self._roster.due(now):
+                if len(self._greeting) >= self._settings.greetings_at_once:
+                    break
+                if address not in self._greeting:
+                    self._greeting.add(address)
+                    self._tasks.start("greeting", self._greet_due(address))
+            self._roster.forget(now)
+            await sleep(self._clock, self._settings.tick)
+
+    async def refresh(self) -> tuple[str, ...]:
+        """
+        Re-read the peer list now.
+
+        :return: the configured addresses now in force.
+        :raises Malformed: a line that is no address; the list in force stays.
+        :raises LocalError: the file cannot be read.
+        """
+        text = await self._read_list()
+        self._listed = parse_peer_list(text or "")
+        self._text = text
+        configured = tuple(dict.fromkeys((*self._join, *self._listed)))
+        self._roster.configure(configured, self._clock.seconds())
+        return tuple(map(str, configured))
+
+    async def join(self, address: Address) -> None:
+        """
+        Greet an address now; who answers is a peer from now on.
+
+        :raises PeerError: nobody admissible answers there, or it belongs to another cluster.
+        """
+        await self._greet(address)
+
+    # -- what is asked ----------------------------------------------------------------
+
+    def live(self) -> tuple[Peer, ...]:
+        """Peers that are alive."""
+        return self._roster.live(self._clock.seconds())
+
+    def known(self) -> tuple[PeerState, ...]:
+        """All peers, with how they are doing."""
+        return self._roster.known(self._clock.seconds())
+
+    def unanswered(self) -> tuple[tuple[Address, str], ...]:
+        """Configured addresses where nobody ever answered, and why."""
+        return self._roster.unanswered()
+
+    def expected(self) -> int:
+        """How many peers copies may be planned on: those met, and those the operator named."""
+        return self._roster.established() + len(self._roster.unanswered())
+
+    def document(self) -> dict[str, Any]:
+        """The cluster document of the contract."""
+        return ClusterDocument(
+            self._cluster,
+            self._me(),
+            tuple(
+                Node(
+                    each.peer.name,
+                    each.peer.id,
+                    _host_port(each.peer.public_url),
+                    str(each.peer.address),
+                    int(each.last_alive or 0),
+                )
+                for each in self.known()
+            ),
+        ).to_json()
+
+    # -- what is told -------------------------------------------------------------------
+
+    def greeted(self, peer: PeerID, name: str, public_addr: str, mgmt_addr: str, remote_host: str) -> None:
+        """
+        A node, its identity proven, introduced itself.
+
+        :param remote_host: the IP address it called from: stands in for an address without a host.
+        :raises Malformed: a name or address that is none.
+        """
+        address = advertised_address(parse_advertised(mgmt_addr), remote_host)
+        url = _url(public_addr, remote_host)
+        if self._roster.greeted(peer, parse_node_name(name), address, self._clock.seconds(), public_url=url):
+            self._welcome(peer)
+
+    # -- inside ---------------------------------------------------------------------------
+
+    async def _reread(self) -> None:
+        try:
+            if self._text is None or await self._read_list() != self._text:
+                await self.refresh()
+                self._text = self._text or ""
+        except LocalError as e:
+            self.log.error("peer list: {error}; the one in force stays", error=e)
+        except Malformed as e:
+            self.log.error("peer list: {error}; the one in force stays", error=e)
+
+    async def _greet_due(self, address: Address) -> None:
+        try:
+            await self._greet(address)
+        except PeerError as e:
+            self._roster.failed(
+                address, f"{e.fault.value}: {e.detail}" if e.detail else e.fault.value, self._clock.seconds()
+            )
+            self.log.debug("greeting {address}: {error}", address=address, error=e)
+        finally:
+            self._greeting.discard(address)
+
+    async def _greet(self, address: Address) -> None:
+        peer, answer = await self._client.greet(address, full=True)
+        try:
+            document = ClusterDocument.from_json(answer)
+        except Malformed as e:
+            raise PeerError(peer, Fault.GARBLED, str(e)) from e
+        if document.cluster != self._cluster:
+            raise PeerError(
+                peer, Fault.FOREIGN, f"it is in {document.cluster!r}, we are in {self._cluster!r}"
+            )
+        now = self._clock.seconds()
+        url = _url(document.me.public_addr, address.host)
+        news = self._roster.answered(address, peer, document.me.name, now, public_url=url)
+        rumors = []
+        for node in document.peers:
+            try:
+                rumors.append((node.id, node.name, Address.parse(node.mgmt_addr)))
+            except Malformed:
+                continue  # it knows where the node sees it, we don't
+        self._roster.gossip(rumors, now)
+        if news:
+            self._welcome(peer)
+
+    def _welcome(self, peer: PeerID) -> None:
+        for each in self.live():
+            if each.id == peer:
+                self.log.info(
+                    "{name} ({peer}) is here, at {address}",
+                    name=each.name,
+                    peer=peer.short,
+                    address=each.address,
+                )
+                self._came(each)
+
+
+def parse_peer_list(text: str) -> tuple[Address, ...]:
+    """
+    Read a ``--peers`` file: one ``HOST:PORT`` a line, ``#`` comments.
+
+    :raises Malformed: naming the line.
+    """
+    addresses = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if entry := line.partition("#")[0].strip():
+            try:
+                addresses.append(Address.parse(entry))
+            except Malformed as e:
+                raise Malformed(f"line {number}: {e}") from e
+    return tuple(addresses)
+
+
+def _url(public_addr: str, host: str) -> str:
+    return f"http://{advertised_address(public_addr, host)}" if public_addr else ""
+
+
+def _host_port(url: str) -> str:
+    return url.partition("://")[2].rstrip("/")

@@ -1,0 +1,263 @@
+"""Gives a blob its copies: asks the chosen peers, pushes where the answer is 404, remembers what is missing.
+
+Decides how long a PUT waits for copies and when to try again later. Which peers come first is
+``core.placement``, what to do next ``core.replication``. A copy counts once its peer said that it is
+verified and durable. Receiving a push never leads to another one, so nothing goes round in circles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import frozen
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from swarm.core.placement import order
+from swarm.core.replication import Copy, Hints, plan, target
+from swarm.errors import LocalError, PeerError, SwarmError
+from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IHintStore, IPeerClient, ITombstones
+from swarm.model.digest import Digest
+from swarm.model.holdings import Holding
+from swarm.model.peers import Peer, PeerID
+from swarm.services.fanout import SharedReads
+from swarm.services.membership import Membership
+from swarm.services.tasks import Signal, Tasks, gather, sleep, within
+
+
+@frozen
+class ReplicationSettings:
+    """Seconds and counts."""
+
+    answer_within: float = 30.0  # a PUT waits this long for its copies, and
+    answer_rate: float = 4 << 20  # longer for large blobs: one second more per so many bytes
+    hints_at_once: int = 4
+    tick: float = 1.0
+
+
+@frozen
+class Replication:
+    """How far it got. ``holders`` are node names, this node's first."""
+
+    holders: tuple[str, ...]
+    wanted: int
+    reached: bool
+
+
+@frozen
+class Location:
+    """One node that has the blob; ``state`` is ``complete`` or ``partial``."""
+
+    name: str
+    peer_id: PeerID
+    state: str
+    public_url: str
+
+
+class Replicator:
+    """I own all replications of this node."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IBlobStore,
+        hints: IHintStore,
+        tombstones: ITombstones,
+        client: IPeerClient,
+        membership: Membership,
+        settings: ReplicationSettings,
+        *,
+        name: str,
+        me: Callable[[], PeerID],
+        public_url: Callable[[], str],
+        copies: int,
+        clock: IReactorTime,
+        random: Random,
+        tasks: Tasks,
+    ) -> None:
+        self._store = store
+        self._hint_store = hints
+        self._tombstones = tombstones
+        self._client = client
+        self._membership = membership
+        self._settings = settings
+        self._name = name
+        self._me = me
+        self._public_url = public_url
+        self._copies = copies
+        self._clock = clock
+        self._random = random
+        self._tasks = tasks
+        self._hints = Hints()
+        self._jobs: dict[Digest, _Job] = {}
+
+    async def replicate(self, info: BlobInfo) -> Replication:
+        """
+        A blob was put here: get it its copies.
+
+        Waits until enough are confirmed, nobody is left to ask, or time is up; in the latter cases a
+        durable hint makes this node try again, and pushes under way go on.
+        """
+        digest = info.digest
+        await self._tombstones.revive(digest, self._tombstones.generation(digest))
+        wanted = target(self._copies, self._membership.expected())
+        job = self._start(info, wanted)
+        if not job.over:
+            patience = self._settings.answer_within + info.size / self._settings.answer_rate
+            try:
+                await within(self._clock, patience, job.ended())
+            except TookTooLong:
+                self.log.info("{digest}: copies take longer, answering now", digest=digest.short)
+        if not job.reached:
+            await self._hint_store.add(digest, wanted)
+            self._hints.add(digest, wanted, self._clock.seconds())
+            if job.over:
+                self._hints.failed(digest, self._clock.seconds(), random=self._random)
+        return Replication(job.holders, wanted, job.reached)
+
+    async def locations(self, digest: Digest) -> tuple[Location, ...]:
+        """Ask everybody who has it now; this node included. Those who don't answer are left out."""
+        found = []
+        if await self._store.stat(digest) is not None:
+            found.append(Location(self._name, self._me(), "complete", self._public_url()))
+        peers = self._membership.live()
+        for peer, holding in zip(
+            peers, await gather(self._client.locate(peer, digest) for peer in peers), strict=True
+        ):
+            if not isinstance(holding, Holding):
+                continue
+            state = "complete" if holding.complete else "partial"
+            found.append(Location(peer.name, peer.id, state, peer.public_url))
+        return tuple(found)
+
+    def peer_came(self, peer: Peer) -> None:
+        """Somebody joined or came back: hints that waited for one are due soon."""
+        self._hints.peer_came(self._clock.seconds(), random=self._random)
+
+    async def deliver_hints(self) -> None:
+        """Work off durable hints for ever; ends only by cancellation."""
+        now = self._clock.seconds()
+        for digest, copies in await self._hint_store.pending():
+            self._hints.add(digest, copies, now)
+        while True:
+            now = self._clock.seconds()
+            due = self._hints.due(now, self._settings.hints_at_once)
+            await gather(self._deliver(digest, copies) for digest, copies in due)
+            await sleep(self._clock, self._settings.tick)
+
+    @property
+    def hints_pending(self) -> int:
+        """How many blobs lack copies."""
+        return len(self._hints)
+
+    async def _deliver(self, digest: Digest, copies: int) -> None:
+        info = await self._store.stat(digest)
+        if info is not None:
+            # Peers may have come or gone since; never fewer than it lacked then.
+            job = self._start(info, max(2, min(copies, target(copies, self._membership.expected()))))
+            await job.ended()
+            if not job.reached:
+                self._hints.failed(digest, self._clock.seconds(), random=self._random)
+                return
+            self.log.info("{digest}: copies reached late", digest=digest.short)
+        self._hints.done(digest)
+        await self._hint_store.remove(digest)
+
+    def _start(self, info: BlobInfo, wanted: int) -> _Job:
+        job = self._jobs.get(info.digest)
+        if job is None or job.wanted < wanted:
+            job = _Job(self, info, wanted)
+            self._jobs[info.digest] = job
+            self._tasks.start("replicating", job.run())
+        return job
+
+
+class _Job:
+    """One round for one blob: ask and push until enough copies are confirmed or nobody is left."""
+
+    def __init__(self, replicator: Replicator, info: BlobInfo, wanted: int) -> None:
+        self.wanted = wanted
+        self.over = False
+        self.reached = False
+        self._replicator = replicator
+        self._info = info
+        self._copies: dict[PeerID, Copy] = {}
+        self._peers: dict[PeerID, Peer] = {}
+        self._changed = Signal()
+        self._ended = Signal()
+        self._reader: IBlobReader | None = None
+        self._reads: SharedReads | None = None
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Names of the nodes that confirmed, this one first."""
+        confirmed = (peer for peer, copy in self._copies.items() if copy is Copy.HOLDING)
+        return (self._replicator._name, *(self._peers[peer].name for peer in confirmed))
+
+    async def ended(self) -> None:
+        """Wait for the outcome."""
+        if not self.over:
+            await self._ended.wait()
+
+    async def run(self) -> None:
+        """See the class."""
+        replicator, digest = self._replicator, self._info.digest
+        work = Tasks()
+        try:
+            while True:
+                self._peers |= {peer.id: peer for peer in replicator._membership.live()}
+                candidates = order(digest, self._peers)
+                step = plan(self.wanted, candidates, self._copies)
+                if step.reached or step.exhausted:
+                    self.reached = step.reached
+                    return
+                for peer in step.ask:
+                    self._copies[peer] = Copy.ASKING
+                    work.start("asking for a copy", self._ask(self._peers[peer]))
+                if step.push and self._reader is None:
+                    self._reader = await replicator._store.open(digest)
+                    self._reads = SharedReads(self._reader)
+                for peer in step.push:
+                    self._copies[peer] = Copy.PUSHING
+                    work.start("pushing", self._push(self._peers[peer]))
+                await self._changed.wait()
+        except LocalError as e:
+            replicator.log.warn("cannot replicate {digest}: {error}", digest=digest.short, error=e)
+        finally:
+            await work.stop()
+            self.over = True
+            if self._reader is not None:
+                self._reader.close()
+            if replicator._jobs.get(digest) is self:
+                del replicator._jobs[digest]
+            self._ended.fire()
+
+    async def _ask(self, peer: Peer) -> None:
+        outcome = Copy.FAILED
+        try:
+            holding = await self._replicator._client.locate(peer, self._info.digest)
+            right = holding is not None and holding.complete and holding.size == self._info.size
+            outcome = Copy.HOLDING if right else Copy.LACKING
+        except PeerError as e:
+            self._replicator.log.info("asking for a copy: {error}", error=e)
+        finally:
+            self._note(peer, outcome)
+
+    async def _push(self, peer: Peer) -> None:
+        replicator, outcome = self._replicator, Copy.FAILED
+        try:
+            assert self._reads is not None
+            generation = replicator._tombstones.generation(self._info.digest)
+            await replicator._client.push(peer, self._info, self._reads.read, generation)
+            outcome = Copy.HOLDING
+        except SwarmError as e:
+            replicator.log.warn("pushing {digest}: {error}", digest=self._info.digest.short, error=e)
+        finally:
+            self._note(peer, outcome)
+
+    def _note(self, peer: Peer, outcome: Copy) -> None:
+        self._copies[peer.id] = outcome
+        self._changed.fire()
