@@ -264,9 +264,11 @@ class Publisher:
         path = self._layout.file(digest, name)
         new = not self._disk.exists(path)
         with self._volume.guard(f"writing {name}"):
-            with suppress(FileNotFoundError):
+            try:
+                fd = self._disk.create(path + _NEXT)
+            except FileExistsError:  # a crash left it
                 self._disk.unlink(path + _NEXT)
-            fd = self._disk.create(path + _NEXT)
+                fd = self._disk.create(path + _NEXT)
             made.append(path + _NEXT)
             try:
                 write_all(self._disk, fd, [data], 0)

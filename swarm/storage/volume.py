@@ -90,7 +90,7 @@ class Volume:
         """Free bytes of the volume, at most a second old, less what was promised since."""
         now = self._clock.seconds()
         if self._free_at is None or not 0 <= now - self._free_at < _FREE_FOR:
-            with self.guard("statvfs"):
+            with self.guard("statvfs", write=False):
                 self._free = self._disk.free(self._path)
             self._free_at = now
         return self._free
