@@ -190,8 +190,9 @@ def tls_fault(error: BaseException) -> str | None:
     if isinstance(error, SSL.Error):
         queue = error.args[0] if error.args else ()
         text = queue[-1][2] if queue else ""
-        if "alert" in text:
-            return f"it refuses us: {text.replace('internal error', 'not admitted')}"
+        alert = text.partition(" alert ")[2]  # "tlsv1 alert unknown ca"; the version means nothing
+        if alert:
+            return f"it refuses us: {alert.replace('internal error', 'not admitted')}"
         return f"no TLS with it: {text}" if text else None
     for nested in getattr(error, "reasons", None) or ():
         if found := tls_fault(nested.value):

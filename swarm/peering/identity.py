@@ -137,12 +137,17 @@ def load(paths: IdentityPaths) -> Identity:
         )
     if leaves:
         raise IdentityError(paths.ca, f"{leaves[0]!r} is not the certificate of a CA")
+    crls = pki.read_crls(paths.crl) if paths.crl and _wanted(paths, paths.crl) else ()
+    for crl in crls:
+        issuers = [each for each in (*authorities, *intermediates) if each.subject == crl.issuer]
+        if issuers and not any(_signed(crl, issuer) for issuer in issuers):
+            raise IdentityError(paths.crl, "holds a revocation list that the CA it names did not sign")
     return Identity(
         certificate=certificate,
         key=key,
         authorities=authorities,
         intermediates=tuple(intermediates),
-        crls=pki.read_crls(paths.crl) if paths.crl and _wanted(paths, paths.crl) else (),
+        crls=crls,
         allowed=pki.read_allow_list(paths.allow) if paths.allow and _wanted(paths, paths.allow) else None,
     )
 
@@ -170,6 +175,11 @@ def host_refusal(certificate: x509.Certificate, host: str) -> str | None:
 
 def _wanted(paths: IdentityPaths, path: Path) -> bool:
     return not paths.optional or path.exists()
+
+
+def _signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    key = issuer.public_key()
+    return crl.is_signature_valid(key)  # type: ignore[arg-type]  # of a CA, hence able to sign
 
 
 def _check_mode(path: Path) -> None:
