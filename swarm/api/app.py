@@ -348,9 +348,7 @@ class PublicAPI:
     def failed(self, request: IRequest, failure: Failure) -> Deferred[None] | None:
         """The one place where errors become answers."""
         assert isinstance(request, StreamingRequest), "the site makes these"
-        answer_error(request, failure)
-        # Aborted: wait to be canceled with the connection, so that nothing ends as if whole.
-        return None if request.finished else Deferred()
+        return answer_error(request, failure)
 
 
 def _described(info: BlobInfo) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from swarm.interfaces import Usage
 from swarm.model.digest import Digest
 
 if TYPE_CHECKING:
-    from swarm.services.membership import PeerState
+    from swarm.core.roster import PeerState
     from swarm.services.progress import PullProgress
     from swarm.services.replicator import Location
 

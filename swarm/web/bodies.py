@@ -1,7 +1,8 @@
 """Sending bytes of a blob: framed by a selection, paced by the client, never torn.
 
 A push producer: bytes that cannot block are taken at once, others are read in a thread.
-When the reader fails midway the connection is aborted: a response that ends is correct.
+When the reader fails midway its error is raised with the response unfinished, and
+:func:`swarm.web.errors.answer_error` aborts the connection: a response that ends is correct.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from swarm.errors import SwarmError
 from swarm.interfaces import IBlobReader
 from swarm.model.ranges import ByteRange
 from swarm.web.errors import Refusal
@@ -22,8 +21,6 @@ from swarm.web.ranges import Conditions, Selection
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
-
-log = Logger()
 
 
 @frozen
@@ -60,8 +57,9 @@ async def send(request: StreamingRequest, reader: IBlobReader, selection: Select
     Fields already set stay; ``Content-Type`` is that of the blob. Sets status, ``Content-Length``,
     ``Content-Range`` and finishes the request.
 
-    :raises SwarmError: the first byte could not be had, or the selection is 412 or 416;
-        nothing was written yet.
+    :raises SwarmError: the selection is 412 or 416, or bytes cannot be had. Nothing may have been
+        written yet, or part of a response that must not end: :func:`~swarm.web.errors.answer_error`
+        knows.
     """
     try:
         _check(selection, reader.info.size)
@@ -99,13 +97,6 @@ async def _stream(request: StreamingRequest, reader: IBlobReader, frame: _Frame,
             await _send_span(request, reader, span, flow)
         if frame.tail:
             request.write(frame.tail)
-    except SwarmError:
-        if not request.startedWriting:
-            raise
-        log.failure("sending {digest} broke off", digest=reader.info.digest.short)
-        request.transport.abortConnection()
-        # The response must not end as if it were whole: wait to be canceled with the connection.
-        await Deferred()
     finally:
         if request.channel is not None:
             request.unregisterProducer()

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
 
 log = Logger()
+_SHOWN = 32  # an id is a capability: never whole in a log
 
 
 class Refusal(errors.LocalError):
@@ -119,18 +121,23 @@ def error_body(trouble: Trouble, as_html: bool) -> tuple[str, bytes]:
     ).encode()
 
 
-def answer_error(request: StreamingRequest, failure: Failure) -> None:
+def answer_error(request: StreamingRequest, failure: Failure) -> Deferred[None] | None:
     """
     End ``request`` with what ``failure`` becomes.
 
     A response already begun cannot be taken back: its connection is aborted.
+
+    :return: None once answered. After an abort, something to await or to return from a Klein
+        handler, canceled with the connection, so that nobody finishes the response as if it were whole.
     """
     trouble = trouble_of(failure.value)
-    if trouble.status == 500:
-        log.failure("answering {method} {path}", failure, method=request.method, path=request.path[:140])
     if request.startedWriting:
-        request.transport.abortConnection()
-        return
+        log.failure("{path} broke off", failure, path=request.path[:_SHOWN])
+        if request.channel is not None:
+            request.transport.abortConnection()
+        return Deferred()
+    if trouble.status == 500:
+        log.failure("answering {method} {path}", failure, method=request.method, path=request.path[:_SHOWN])
     keep = {name: request.responseHeaders.getRawHeaders(name) for name in (b"Connection", b"Date")}
     request.responseHeaders = Headers({name: values for name, values in keep.items() if values})
     accept = ",".join(request.requestHeaders.getRawHeaders("Accept") or [])
@@ -145,3 +152,4 @@ def answer_error(request: StreamingRequest, failure: Failure) -> None:
     request.setHeader("Cache-Control", "no-store")
     request.write(body)
     request.finish()
+    return None
