@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import attrs
 from attrs import Factory, frozen
 
 from swarm.core.dispatch import DispatchSettings
@@ -111,7 +110,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Config:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise BadConfig(f"{config}: {e}") from e
     settings.update(flags)
-    tables = {f.name: f.default.factory for f in attrs.fields(Config) if f.name not in _READ}
+    tables = {name: kind for name, kind in get_type_hints(Config).items() if name not in _READ}
     read: dict[str, Any] = {}
     for key, value in settings.items():
         if key in _READ:
@@ -141,7 +140,8 @@ def parse_size(value: Any) -> int:
     if not unit:
         return int(match[1])
     base = 1024 if unit.endswith("i") else 1000
-    return int(match[1]) * base ** (1 + "kmgtp".index(unit[0]))
+    scale: int = base ** (1 + "kmgtp".index(unit[0]))
+    return int(match[1]) * scale
 
 
 def _table(name: str, value: Any, kind: type[_T]) -> _T:

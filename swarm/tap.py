@@ -5,7 +5,10 @@ The only module that imports the reactor.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from twisted.python import usage
 
 from swarm import __version__
 from swarm.config import load
+from swarm.errors import LocalError, Malformed
 
 
 class Options(usage.Options):
@@ -74,14 +78,29 @@ def makeService(options: Options) -> IService:
 
     :raises usage.UsageError: a setting that cannot be, a certificate that cannot be read.
     """
-    from twisted.internet import reactor
+    from twisted.internet import reactor as global_reactor  # noqa: TID251 - here, and only here, it enters
 
-    from swarm.errors import LocalError
     from swarm.node import create_node, thread_pool
+
+    reactor: Any = global_reactor
+
+    def fatal(reason: str) -> None:
+        print(f"swarm: cannot start: {reason}", file=sys.stderr)  # noqa: T201 - the log may go elsewhere
+        # twistd knows no exit status of its own for a service that fails once it runs.
+        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        reactor.callWhenRunning(reactor.stop)
 
     try:
         path = options["config"]
         config = load(options.flags(), Path(path) if path else None)
-        return create_node(reactor, config, random=random.SystemRandom(), run_blocking=thread_pool(reactor))
-    except LocalError as e:
+        node = create_node(
+            reactor,
+            config,
+            random=random.SystemRandom(),
+            run_blocking=thread_pool(reactor),
+            fatal=fatal,
+        )
+    except (LocalError, Malformed) as e:
         raise usage.UsageError(str(e)) from e
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(node.reread))
+    return node

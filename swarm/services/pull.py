@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from swarm.core.dispatch import Abort, Dispatch, Span, Stop
+from swarm.core.dispatch import Abort, Dispatch, Shorten, Span
 from swarm.core.evidence import Judgement, Proof
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
@@ -104,7 +104,7 @@ class Pull:
     def begin(self) -> None:
         """Start: re-verify what the journal names, and fetch what it doesn't."""
         for grain in self._partial.journaled:
-            self._dispatch.set_aside(grain)
+            self._dispatch.arrived(grain)
             self._tasks.start("re-verifying a journaled grain", self._recheck(grain))
         self._tasks.start("checkpoints", self._checkpoints())
         if not self.size:
@@ -248,7 +248,7 @@ class Pull:
                     "convicted" if each.peer in self._trust.convicted else each.state,
                     self._reasons.get(each.peer, ""),
                 )
-                for each in self._dispatch.progress(self._clock.seconds())
+                for each in self._dispatch.sources(self._clock.seconds())
             ),
         )
 
@@ -272,7 +272,7 @@ class Pull:
         if due is not None:
             self._timer = self._clock.callLater(max(0.01, due - self._clock.seconds()), self._pump)
 
-    def _retire(self, action: Abort | Stop) -> None:
+    def _retire(self, action: Abort | Shorten) -> None:
         """A lane ends: at once, or by itself where the span under way on it is to stop."""
         if isinstance(action, Abort):
             self._hang_up(action.peer)
@@ -383,7 +383,7 @@ class Pull:
             return
         if record is None:
             self._partial.unmark(grain)
-            self._dispatch.put_back(grain)
+            self._dispatch.rejected(grain, self._clock.seconds())
             self._pump()
             return
         self._resumed += self.grains.length(grain)

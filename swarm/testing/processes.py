@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,11 +24,19 @@ from typing import Any
 
 from attrs import define, field
 
+import swarm
 from swarm.pki.directory import AuthorityDirectory
 
 
 class NodeFailed(AssertionError):
     """A node did not come up, or went away; the text ends with its log."""
+
+
+def child_environment() -> dict[str, str]:
+    """The environment in which a child process sees this very ``swarm``, installed or not."""
+    ours = str(Path(swarm.__file__).resolve().parent.parent)
+    path = [] if ours == sysconfig.get_path("purelib") else [ours]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
 def free_port() -> int:
@@ -211,7 +220,7 @@ class Swarm:
             *(f"--join={other.address}" for other in join),
             *options,
         ]
-        node = Node(name, directory, http_port, peer_port, command, {**os.environ, **(environment or {})})
+        node = Node(name, directory, http_port, peer_port, command, {**child_environment(), **(environment or {})})
         self.nodes[name] = node
         if start:
             node.start()

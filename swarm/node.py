@@ -1,0 +1,388 @@
+"""One node: everything is wired here, once.
+
+Decides who gets what and in which order things start and stop; nothing else. Time, network, threads
+and randomness come in as arguments, so the same node runs on the real reactor and in a simulation.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+from prometheus_client import CollectorRegistry
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from swarm import __version__
+from swarm.api.app import PublicAPI, Services
+from swarm.api.media import MediaLimits, MediaProbe
+from swarm.api.metalink import PieceHashes
+from swarm.api.metrics import NodeCollector
+from swarm.api.status import NodeFacts
+from swarm.api.tokens import Guard, Tokens
+from swarm.config import BadConfig, Config
+from swarm.core.addresses import AddressPolicy, is_loopback
+from swarm.core.roster import Roster
+from swarm.core.standing import Standing
+from swarm.hashing.sha512 import load as load_sha512
+from swarm.interfaces import RunBlocking
+from swarm.model.messages import Node as NodeDocument
+from swarm.model.peers import Address, Peer, PeerID
+from swarm.peering.client import Introduction, PeerClient
+from swarm.peering.credentials import Credentials
+from swarm.peering.identity import IdentityPaths
+from swarm.peering.server import PeerServer, PeerServices
+from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
+from swarm.pki.directory import ensure_identity
+from swarm.services.custodian import Custodian
+from swarm.services.deletion import Deletion
+from swarm.services.fetcher import Fetcher
+from swarm.services.membership import Membership
+from swarm.services.replicator import Replicator
+from swarm.services.tasks import Tasks
+from swarm.storage.filesystem import FilesystemStore
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_WILDCARDS = ("", "0.0.0.0", "::")
+THREADS = 16
+
+
+def thread_pool(reactor: Any, size: int = THREADS) -> RunBlocking:
+    """The reactor's own threads, as the port everything blocking goes through."""
+    reactor.suggestThreadPoolSize(size)
+
+    async def run_blocking(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        pool = reactor.getThreadPool()
+        result: _T = await deferToThreadPool(reactor, pool, function, *args, **kwargs)
+        return result
+
+    return run_blocking
+
+
+def create_node(
+    reactor: Any,
+    config: Config,
+    *,
+    random: Random,
+    run_blocking: RunBlocking,
+    fatal: Callable[[str], None] = lambda reason: None,
+) -> Node:
+    """
+    Build a node. Its identity is read (or, for a first lone node, made) now; the rest happens when it starts.
+
+    :param fatal: told why the node could not start.
+    :raises IdentityError: certificates that cannot be used.
+    :raises BadConfig: half an identity among the settings.
+    """
+    return Node(reactor, config, random=random, run_blocking=run_blocking, fatal=fatal)
+
+
+class Node(Service):
+    """I am the parts of one node and the order they start and stop in."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        *,
+        random: Random,
+        run_blocking: RunBlocking,
+        fatal: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._run_blocking = run_blocking
+        self._fatal = fatal
+        self._ports: dict[str, IListeningPort] = {}
+        self._tasks = Tasks()
+        self._starting: Deferred[None] | None = None
+        self._up = False
+
+        self.credentials = _credentials(reactor, config)
+        sha512 = load_sha512()
+        self.log.info("hashing: {how}", how=sha512.description)
+        self.store = FilesystemStore(
+            str(config.data),
+            attrs.evolve(config.store, quota=config.quota, reserve=config.reserve, deny=config.deny),
+            clock=reactor,
+            sha512=sha512,
+            run_blocking=run_blocking,
+            random=random,
+        )
+        self.client = PeerClient(
+            dial=self._dial,
+            identify=peer_id_of,
+            introduce=self._introduce,
+            clock=reactor,
+            limits=config.peering,
+        )
+        self.membership = Membership(
+            self.client,
+            Roster(
+                self.credentials.peer_id,
+                config.name,
+                random=random,
+                refuse=lambda address: self._policy().refuse(address),
+            ),
+            config.membership,
+            cluster=config.cluster,
+            me=self._describe,
+            join=config.join,
+            read_list=self._read_list,
+            clock=reactor,
+            tasks=self._tasks,
+            came=self._came,
+        )
+        self.fetcher = Fetcher(
+            self.store,
+            self.store.tombstones,
+            self.client,
+            self.membership.live,
+            Standing(),
+            config.pull,
+            config.dispatch,
+            clock=reactor,
+            random=random,
+            tasks=self._tasks,
+            midstates=sha512.provides_midstates,
+        )
+        self.replicator = Replicator(
+            self.store,
+            self.store.hints,
+            self.store.tombstones,
+            self.client,
+            self.membership,
+            config.replication,
+            name=config.name,
+            me=lambda: self.credentials.peer_id,
+            public_url=self._public_url,
+            copies=config.copies,
+            clock=reactor,
+            random=random,
+            tasks=self._tasks,
+        )
+        self.deletion = Deletion(
+            self.store,
+            self.store.tombstones,
+            self.client,
+            lambda: tuple(each.peer for each in self.membership.known()),
+            config.deletion,
+            name=config.name,
+            clock=reactor,
+            forget=self.fetcher.forget,
+        )
+        self.custodian = Custodian(
+            self.store, self.fetcher.pull, config.custodian, clock=reactor, tasks=self._tasks
+        )
+        self.peer_server = PeerServer(
+            PeerServices(
+                self.store,
+                self.store.tombstones,
+                self.fetcher,
+                self.deletion,
+                self.membership,
+                self.custodian,
+            ),
+            cluster=config.cluster,
+            identify=peer_id_of,
+            clock=reactor,
+            limits=config.peering,
+        )
+        registry = CollectorRegistry()
+        registry.register(
+            NodeCollector(
+                usage=self.store.usage,
+                counters=lambda: self.fetcher.counters,
+                peers=lambda: len(self.membership.live()),
+                pulls=lambda: len(self.fetcher.pulls()),
+                certificate_seconds=lambda: self.credentials.days_left() * 86400,
+            )
+        )
+        self.api = PublicAPI(
+            Services(self.store, self.fetcher, self.replicator, self.deletion, self.membership),
+            NodeFacts(
+                config.name,
+                config.cluster,
+                __version__,
+                self.credentials.peer_id.hex,
+                sha512.description,
+                config.public_url,
+                certificate_ends=lambda: reactor.seconds() + self.credentials.days_left() * 86400,
+                not_ready=lambda: () if self._up else ("the node is starting",),
+            ),
+            guard=Guard(Tokens(config.tokens) if config.tokens is not None else None, clock=reactor),
+            media=MediaProbe(reactor, clock=reactor, limits=MediaLimits()),
+            pieces=PieceHashes(run_blocking=run_blocking),
+            registry=registry,
+            clock=reactor,
+        )
+
+    # -- starting and stopping --------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start in the background; :attr:`_fatal` hears of what prevents it."""
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    async def _start(self) -> None:
+        config = self.config
+        await self.store.start()
+        peer_endpoint = server_endpoint(
+            serverFromString(self._reactor, config.peer), self.credentials, clock=self._reactor
+        )
+        self._ports["peer"] = await peer_endpoint.listen(self.peer_server.site(config.web))
+        http_endpoint = serverFromString(self._reactor, config.http)
+        self._ports["http"] = await http_endpoint.listen(self.api.site(config.web))
+        start = self._tasks.start
+        start("membership", self.membership.run())
+        start("watching credentials", self.credentials.watch(run_blocking=self._run_blocking))
+        start("delivering hints", self.replicator.deliver_hints())
+        start("delivering tombstones", self.deletion.deliver_forever())
+        start("resuming pulls", self.fetcher.resume_unfinished())
+        self._up = True
+        self.log.info(
+            "{name} ({id}) serves {http} and peers at {peer}",
+            name=config.name,
+            id=self.credentials.peer_id.short,
+            http=self._public_url() or config.http,
+            peer=self._introduce().mgmt_addr,
+        )
+
+    def _failed(self, failure: Failure) -> None:
+        self.log.failure("the node cannot start", failure=failure)
+        self._fatal(failure.getErrorMessage())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, end pulls so that they can be resumed, close the store."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._up = False
+        if self._starting is not None:
+            self._starting.cancel()
+        for port in self._ports.values():
+            await _maybe(port.stopListening())
+        await self.fetcher.stop()
+        await self._tasks.stop()
+        self.client.close()
+        await self.store.stop()
+
+    def reread(self) -> None:
+        """SIGHUP: read the peer list and the credentials again."""
+        self._tasks.start("rereading", self._reread())
+
+    async def _reread(self) -> None:
+        await self.membership.refresh()
+        if problem := await self._run_blocking(self.credentials.reload):
+            self.log.critical("keeping the last good identity: {problem}", problem=problem)
+
+    # -- what the parts are told --------------------------------------------------------
+
+    def _came(self, peer: Peer) -> None:
+        self.replicator.peer_came(peer)
+
+    def _dial(self, address: Address, expected: PeerID | None) -> Any:
+        return client_endpoint(
+            self._reactor,
+            address,
+            self.credentials,
+            expected=expected,
+            timeout=self.config.peering.connect,
+        )
+
+    def _read_list(self) -> Coroutine[Any, Any, str | None]:
+        return self._run_blocking(self._read_list_now)
+
+    def _read_list_now(self) -> str | None:
+        if self.config.peers is None:
+            return None
+        try:
+            return self.config.peers.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise BadConfig(f"{self.config.peers}: {e}") from e
+
+    def _policy(self) -> AddressPolicy:
+        own = frozenset((*self.config.advertise, *self._own()))
+        return AddressPolicy(own=own, loopback=any(map(is_loopback, own)))
+
+    def _own(self) -> tuple[Address, ...]:
+        host, port = self._listening("peer")
+        return () if not port or host in _WILDCARDS else (Address(host, port),)
+
+    def _introduce(self) -> Introduction:
+        me = self._describe()
+        return Introduction(me.name, self.config.cluster, me.public_addr, me.mgmt_addr)
+
+    def _describe(self) -> NodeDocument:
+        host, port = self._listening("peer")
+        at = self.config.advertise
+        mgmt = str(at[0]) if at else f":{port}" if host in _WILDCARDS else str(Address(host, port))
+        return NodeDocument(
+            self.config.name,
+            self.credentials.peer_id,
+            self._public_addr(),
+            mgmt,
+            int(self._reactor.seconds()),
+        )
+
+    def _public_addr(self) -> str:
+        """``host:port`` of the public API for others; empty if they could not use it."""
+        if self.config.public_url:
+            url = urlsplit(self.config.public_url)
+            return str(Address(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)))
+        host, port = self._listening("http")
+        if not port:
+            return ""
+        if host in _WILDCARDS:
+            return f":{port}"
+        here = Address(host, port)
+        peers_elsewhere = not any(map(is_loopback, (*self.config.advertise, *self._own())))
+        return "" if is_loopback(here) and peers_elsewhere else str(here)
+
+    def _public_url(self) -> str:
+        if self.config.public_url:
+            return self.config.public_url
+        address = self._public_addr()
+        if address.startswith(":"):
+            address = f"{self.config.advertise[0].host}{address}" if self.config.advertise else ""
+        return f"http://{address}" if address else ""
+
+    def _listening(self, which: str) -> tuple[str, int]:
+        port = self._ports.get(which)
+        where = port.getHost() if port is not None else None
+        return getattr(where, "host", ""), getattr(where, "port", 0)
+
+
+def _credentials(reactor: Any, config: Config) -> Credentials:
+    identity = IdentityPaths.in_directory(config.data / "identity")
+    given = (config.ca, config.cert, config.key)
+    if any(given):
+        if config.ca is None or config.cert is None or config.key is None:
+            raise BadConfig("ca, cert and key go together: give all three or none")
+        paths = IdentityPaths(config.ca, config.cert, config.key, config.crl, config.allow)
+    else:
+        now = datetime.datetime.fromtimestamp(reactor.seconds(), datetime.UTC)
+        ensure_identity(
+            config.data / "identity", config.name, [each.host for each in config.advertise], now=now
+        )
+        paths = attrs.evolve(identity, crl=config.crl or identity.crl, allow=config.allow or identity.allow)
+    return Credentials.load(paths, clock=reactor)
+
+
+async def _maybe(result: Any) -> None:
+    if result is not None:
+        await result
