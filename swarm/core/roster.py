@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import TypeGuard
 
 from attrs import define, evolve, field, frozen
 
@@ -136,33 +137,40 @@ class Roster:
         if peer == self.me:
             self._ourselves.add(address)
             self._targets.pop(address, None)
+            self._move_others_from(address, peer)
             return False
+        news = not self._alive(peer, now)
         target = self._targets.setdefault(address, _Target(Knowledge.GREETED, now, now))
         target.owner, target.failures, target.detail = peer, 0, ""
         target.due = now + self.settings.greet_every * self.random.uniform(0.75, 1.25)
         self._move_others_from(address, peer)
-        return self._heard(Peer(peer, name, address, public_url), max(target.source, Knowledge.GREETED), now)
+        who = Peer(peer, name, address, public_url)
+        return self._heard(who, max(target.source, Knowledge.GREETED), now) and news
 
     def greeted(self, peer: PeerID, name: str, address: Address, now: float, *, public_url: str = "") -> bool:
         """
         Somebody greeted us, its identity proven, the address only claimed.
 
-        A claimed address that differs from the one that works is greeted before it replaces it.
+        While it is alive at one address, another that it claims is greeted before it replaces the first.
+        Two may claim one address for a moment: the answer to the greeting decides.
 
         :return: see :meth:`answered`.
         """
         if peer == self.me:
             return False
         known = self._entries.get(peer)
+        news = not self._alive(peer, now)
         if self._learn(address, peer, Knowledge.GREETED, now):
             # Greet back at once, but not those that are alive: two nodes would never stop.
             target = self._targets[address]
-            if target.failures or known is None or self._condition(known, now) is not Condition.ALIVE:
+            if news or target.failures:
                 target.due = min(target.due, now)
         elif known is None:
             return False  # nowhere to reach it, so it is of no use to us
-        where = known.peer.address if known is not None else address
-        return self._heard(Peer(peer, name, where, public_url), Knowledge.GREETED, now)
+        else:
+            address = known.peer.address
+        where = address if known is None or news else known.peer.address
+        return self._heard(Peer(peer, name, where, public_url), Knowledge.GREETED, now) and news
 
     def gossip(self, rumors: Iterable[tuple[PeerID, str, Address]], now: float) -> int:
         """
@@ -253,18 +261,16 @@ class Roster:
     # -- inside ---------------------------------------------------------------
 
     def _heard(self, peer: Peer, source: Knowledge, now: float) -> bool:
+        """Note a sign of life; False if the table is full."""
         entry = self._entries.get(peer.id)
         if entry is None:
             if len(self._entries) >= self.settings.peers and not self._make_room():
                 return False
             entry = self._entries[peer.id] = _Entry(peer, source, now)
-            news = True
-        else:
-            news = self._condition(entry, now) is not Condition.ALIVE
         entry.peer = peer
         entry.source = max(entry.source, source)
         entry.last_alive = now
-        return news
+        return True
 
     def _move_others_from(self, address: Address, owner: PeerID) -> None:
         """Only one node answers at an address: who else was believed there lives elsewhere or nowhere."""
@@ -287,8 +293,7 @@ class Roster:
         """Keep a claimed address if it may be dialled and there is room for it."""
         target = self._targets.get(address)
         if target is not None:
-            owner = self._entries.get(target.owner) if target.owner is not None else None
-            return owner is None or target.owner == peer or self._condition(owner, now) is not Condition.ALIVE
+            return target.owner in (None, peer) or not self._alive(target.owner, now)
         if address in self._ourselves or self.refuse(address) is not None:
             return False
         same = [each for each, target in self._targets.items() if target.owner == peer]
@@ -307,6 +312,10 @@ class Roster:
         self._targets[address] = _Target(source, now, now, owner=peer)
         return True
 
+    def _alive(self, peer: PeerID | None, now: float) -> TypeGuard[PeerID]:
+        entry = self._entries.get(peer) if peer is not None else None
+        return entry is not None and self._condition(entry, now) is Condition.ALIVE
+
     def _condition(self, entry: _Entry, now: float) -> Condition:
         if entry.last_alive is None or now - entry.last_alive > self.settings.unreached_after:
             return Condition.UNREACHED
@@ -318,14 +327,10 @@ class Roster:
 
     def _spare(self, address: Address, target: _Target, now: float) -> bool:
         """Is it another way to a peer that is alive where we know it?"""
-        entry = self._entries.get(target.owner) if target.owner is not None else None
-        return (
-            entry is not None
-            and entry.peer.address != address
-            and entry.peer.address in self._targets
-            and target.source is not Knowledge.CONFIGURED
-            and self._condition(entry, now) is Condition.ALIVE
-        )
+        if target.source is Knowledge.CONFIGURED or not self._alive(target.owner, now):
+            return False
+        where = self._entries[target.owner].peer.address
+        return where != address and where in self._targets
 
 
 def _unique(name: str, peer: PeerID, taken: set[str]) -> str:
