@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -149,7 +150,6 @@ class PeerClient:
         headers = {"Repr-Digest": info.digest.repr_digest, GENERATION: str(generation)}
         if info.names:
             headers[NAMES] = encode_names(info.names)
-        # A body of no bytes needs no producer, and Twisted sends no Content-Length for one.
         reply = await self._ask(
             peer,
             "PUT",
@@ -188,8 +188,8 @@ class PeerClient:
         ask = Ask(
             "POST",
             "/cluster/",
-            {CLUSTER: us.cluster},
-            form,
+            {CLUSTER: us.cluster, "Content-Type": "application/x-www-form-urlencoded"},
+            urlencode(form).encode(),
             limit=limits.document,
             silence=limits.silence,
             total=limits.answer,
@@ -211,7 +211,7 @@ class PeerClient:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        data: bytes | BlobBody | None = None,
+        data: bytes | BlobBody = b"",
         limit: int = _REFUSAL,
         silence: float | None = None,
         total: float | None = -1.0,

@@ -11,8 +11,8 @@ from typing import Any
 
 from attrs import field, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
@@ -36,7 +36,7 @@ class Ask:
     method: str
     path: str
     headers: Mapping[str, str]
-    data: bytes | dict[str, str] | BlobBody | None = None  # a dict is sent as a form
+    data: bytes | BlobBody = b""
     limit: int = 0  # most bytes of the answer's body
     silence: float = 10.0  # without a byte in either direction
     total: float | None = 30.0
@@ -92,9 +92,10 @@ class Exchanges:
                 if line.meter is not None and line.meter.early is not None:
                     return Reply(*line.meter.early, line.meter.who)
                 line.abort()
-                fault = line.verdict or fault_of(peer, e)
+                cause = _innermost(e)
+                fault = line.verdict or fault_of(peer, cause)
                 if fault is None:
-                    raise _innermost(e) from e
+                    raise cause from None
                 if line.stale and fault.fault is Fault.UNREACHABLE:
                     continue
                 raise PeerError(peer, fault.fault, fault.detail) from e
@@ -109,7 +110,7 @@ class Exchanges:
             ask.method,
             f"https://{line.address}{ask.path}",
             headers=Headers({name: [value] for name, value in ask.headers.items()}),
-            data=ask.data,
+            data=_Whole(ask.data) if isinstance(ask.data, bytes) else ask.data,
             allow_redirects=False,
             unbuffered=True,
             reactor=self.clock,  # type: ignore[arg-type]  # only for a timeout nobody asked treq for
@@ -221,6 +222,28 @@ class _Plain:
         if response.headers.hasHeader("Content-Encoding"):
             raise PeerError(None, Fault.CODED, "an answer comes as it is")
         return response
+
+
+@implementer(IBodyProducer)
+class _Whole:
+    """A short body, sent at once. Twisted's own producers use the global reactor."""
+
+    def __init__(self, data: bytes) -> None:
+        self.length = len(data)
+        self._data = data
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 def limited_content(response: IResponse, limit: int) -> Deferred[bytes]:

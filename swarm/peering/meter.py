@@ -83,6 +83,7 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self.early: tuple[Head, bytes] | None = None
         self._metered = metered
         self._allowed = 0
+        self._active = False
         self._body: BlobBody | None = None
         self._ahead = bytearray()
 
@@ -91,6 +92,7 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self.uses += 1
         self.received = 0
         self._allowed = allowed
+        self._active = True
         self.setTimeout(silence)
 
     def sending(self, body: BlobBody, verdict: float) -> None:
@@ -110,6 +112,7 @@ class Meter(ProtocolWrapper, TimeoutMixin):
     def settle(self) -> None:
         """The request is over: from now on every byte is one too many."""
         self._allowed = self.received
+        self._active = False
         self._body = None
         self.setTimeout(None)
 
@@ -167,6 +170,17 @@ class Meter(ProtocolWrapper, TimeoutMixin):
     def abortConnection(self) -> None:
         """End it now, asking nobody."""
         self.transport.abortConnection()
+
+    def loseConnection(self) -> None:
+        """
+        Twisted's client is done with the connection.
+
+        In the middle of an answer that means it could not read it. Over TLS a polite end would wait
+        for the peer's consent.
+        """
+        if self._active and self.fault is None:
+            self.fault = Fault.GARBLED
+        self.abortConnection()
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
         """Twisted: the clock of the timeout."""

@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from swarm.errors import Fault, PeerError
@@ -22,53 +19,13 @@ from swarm.model.peers import Address, Peer, PeerID
 from swarm.model.ranges import ByteRange
 from swarm.peering.lane import Lane
 from swarm.peering.limits import PeerLimits
+from tests.peering.wires import Wires
 
 BLOB = bytes(range(256)) * 40
 DIGEST = Digest.of(BLOB)
 SIZE = len(BLOB)
 PEER = Peer(PeerID(b"p" * 32), "p", Address("p.example", 7041))
 FIRST, SECOND, THIRD = ByteRange(0, 4000), ByteRange(4000, 8000), ByteRange(8000, SIZE)
-
-
-@implementer(IStreamClientEndpoint)
-class Wires:
-    """Connections a test plays the server's part on."""
-
-    def __init__(self) -> None:
-        self.transports: list[StringTransport] = []
-        self.protocols: list[IProtocol] = []
-        self.pending: list[tuple[Deferred[IProtocol], IProtocolFactory]] = []
-        self.later = False
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        done: Deferred[IProtocol] = Deferred()
-        self.pending.append((done, factory))
-        if not self.later:
-            self.accept()
-        return done
-
-    def accept(self) -> None:
-        done, factory = self.pending.pop()
-        protocol = factory.buildProtocol(None)  # type: ignore[arg-type]  # nobody asks for the address
-        assert protocol is not None
-        self.protocols.append(protocol)
-        self.transports.append(StringTransport())
-        protocol.makeConnection(self.transports[-1])
-        done.callback(protocol)
-
-    def send(self, data: bytes, on: int = -1) -> None:
-        self.protocols[on].dataReceived(data)
-
-    def end(self, reason: Exception | None = None, on: int = -1) -> None:
-        self.protocols[on].connectionLost(Failure(reason or ConnectionDone()))
-
-    def dropped(self, on: int = -1) -> bool:
-        return bool(self.transports[on].disconnecting)
-
-    def asked(self, on: int = -1) -> list[str]:
-        """The ranges asked for on a connection."""
-        lines = self.transports[on].value().decode().split("\r\n")
-        return [line.removeprefix("Range: ") for line in lines if line.startswith("Range: ")]
 
 
 class Fetch:
