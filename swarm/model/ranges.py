@@ -113,16 +113,31 @@ class RangeSet:
     def gaps(self, start: int, stop: int) -> Iterator[ByteRange]:
         """The maximal intervals of ``start <= byte < stop`` that are not in, in order."""
         at = start
-        for each in self:
-            if each.stop <= at:
-                continue
-            if each.start >= stop:
-                break
+        for each in self.overlap(start, stop):
             if each.start > at:
                 yield ByteRange(at, each.start)
-            at = max(at, each.stop)
+            at = each.stop
         if at < stop:
             yield ByteRange(at, stop)
+
+    def overlap(self, start: int, stop: int) -> Iterator[ByteRange]:
+        """The maximal intervals of ``start <= byte < stop`` that are in, in order."""
+        if start >= stop:
+            return
+        edges = self._edges
+        for index in range(_first_above(edges, start) // 2 * 2, len(edges), 2):
+            if edges[index] >= stop:
+                break
+            yield ByteRange(max(start, edges[index]), min(stop, edges[index + 1]))
+
+    def longest(self) -> ByteRange | None:
+        """The longest run, of equals the last; None if empty."""
+        edges = self._edges
+        best = length = -1
+        for index in range(0, len(edges), 2):
+            if edges[index + 1] - edges[index] >= length:
+                best, length = index, edges[index + 1] - edges[index]
+        return ByteRange(edges[best], edges[best + 1]) if best >= 0 else None
 
     def copy(self) -> RangeSet:
         """An independent copy."""
@@ -135,6 +150,21 @@ class RangeSet:
         """How many bytes are in."""
         edges = self._edges
         return sum(edges[1::2]) - sum(edges[::2])
+
+    def __and__(self, other: RangeSet) -> RangeSet:
+        """The bytes that are in both; costs the intervals of both."""
+        both = RangeSet()
+        mine, theirs, out = self._edges, other._edges, both._edges
+        i = j = 0
+        while i < len(mine) and j < len(theirs):
+            start, stop = max(mine[i], theirs[j]), min(mine[i + 1], theirs[j + 1])
+            if start < stop:
+                out += (start, stop)
+            if mine[i + 1] < theirs[j + 1]:
+                i += 2
+            else:
+                j += 2
+        return both
 
     def __iter__(self) -> Iterator[ByteRange]:
         edges = self._edges

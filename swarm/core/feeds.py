@@ -1,0 +1,133 @@
+"""One source of a running pull: its spans, its measured rate, and when it may be asked again.
+
+Values and rows of the table in ``swarm.core.dispatch``, which fills them; what to do about a
+slow one is decided in ``swarm.core.stragglers``. All times are the caller's seconds.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+from swarm.core.rates import Quantiles, Rate
+from swarm.model.peers import PeerID
+from swarm.model.ranges import ByteRange, RangeSet
+
+
+@frozen
+class Span:
+    """Ask ``peer`` for ``range``, in one bounded Range request. ``duplicate``: another is asked too."""
+
+    id: int
+    peer: PeerID
+    range: ByteRange
+    duplicate: bool = False
+
+
+@frozen
+class Shorten:
+    """
+    Take no byte at or past ``stop`` of this span: its tail goes to another source.
+
+    The span is the last asked of its peer. A request cannot be taken back, so its lane ends there:
+    ask this peer's later spans on a new one. ``stop`` may be the span's start: then it is off
+    altogether, and its lane ends with the span before it. The table forgets the span by itself
+    once it is full to ``stop``.
+    """
+
+    span: int
+    stop: int
+
+
+@frozen
+class Abort:
+    """
+    Close the lane of ``peer`` now; all ``spans`` asked of it are off and already forgotten here.
+
+    ``reason`` is ``silence`` (no bytes for too long: the peer's fault), ``lost`` (another source was
+    first) or ``slow`` (another source will finish sooner).
+    """
+
+    peer: PeerID
+    spans: tuple[int, ...]
+    reason: str
+
+
+@define(eq=False)
+class Flight:
+    """A span under way. ``at`` is the next byte to come; ``stop`` may be moved down."""
+
+    span: Span
+    at: int
+    stop: int
+    asked: float  # when the peer could begin to answer it
+    heard: float  # the last sign of life
+    started: bool = False
+    rival: Flight | None = None  # the other one after the same bytes, while both fly
+    lost: bool = False  # its bytes are here already; it is only drained
+
+    @property
+    def left(self) -> int:
+        """Bytes still to come."""
+        return self.stop - self.at
+
+
+@define(eq=False)
+class Feed:
+    """One source. ``have`` is None for a complete one."""
+
+    peer: PeerID
+    rate: Rate
+    have: RangeSet | None = None
+    flights: list[Flight] = field(factory=list)  # in the order they were asked
+    outstanding: int = 0  # bytes asked and not yet here
+    gaps: Quantiles = field(factory=Quantiles)
+    failures: int = 0  # in a row
+    busy: int = 0  # in a row
+    silences: int = 0  # in a row
+    rests_until: float = 0.0
+    detail: str = ""
+
+    @property
+    def snubbed(self) -> bool:
+        """It fell silent; until it delivers a span it gets single grains, one at a time."""
+        return self.silences > 0
+
+    def can_serve(self, wanted: ByteRange) -> bool:
+        """Does the source claim every byte of it?"""
+        return self.have is None or self.have.covers(wanted.start, wanted.stop)
+
+    def slots(self, now: float) -> int:
+        """How many spans may be asked of it at once: one streaming, one queued behind it."""
+        if now < self.rests_until:
+            return 0
+        return 1 if self.snubbed or self.rate.at(now) is None else 2
+
+    def seconds_for(self, count: int, now: float, usual: float | None = None) -> float | None:
+        """When all it was asked, and ``count`` bytes more, would be here; None while nothing is known."""
+        rate = self.rate.at(now) or usual
+        return (self.outstanding + count) / rate if rate else None
+
+    def patience(self, least: float, factor: float, most: float, first_byte: float) -> float:
+        """
+        Seconds of silence that are too long: max(``least``, ``factor`` × the usual gap), doubled per silence.
+
+        :param first_byte: the usual time to first byte, which counts before any byte came.
+        """
+        usual = self.gaps.at(0.95, 0.0) if self.flights[0].started else first_byte
+        return min(most, max(least, factor * usual) * 2.0**self.silences)
+
+    def delivered(self) -> None:
+        """A span came through: whatever went wrong before is forgiven."""
+        self.failures = self.busy = self.silences = 0
+        self.detail = ""
+
+
+def rest_after(failures: int, *, strikes: int, pause: float, most: float, longest: float) -> float:
+    """
+    Seconds to leave a source alone after its n-th failure in a row.
+
+    min(``most``, n²) up to ``strikes`` failures, from there ``pause``, doubling, up to ``longest``.
+    """
+    if failures < strikes:
+        return min(most, float(failures**2))
+    return min(longest, pause * 2.0 ** min(failures - strikes, 16))
