@@ -39,12 +39,10 @@ def write_file(path: Path, data: bytes, *, mode: int, replace: bool = False) -> 
             if replace:
                 os.replace(name, path)
             else:
-                os.link(name, path)  # unlike a rename it fails where something is
+                _link_new(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
         _sync_directory(path.parent)
-    except FileExistsError as e:
-        raise IdentityError(path, "exists already, and is never overwritten") from e
     except OSError as e:
         raise IdentityError(path, f"cannot be written ({e.strerror})") from e
 
@@ -63,6 +61,13 @@ def read_file(path: Path) -> bytes:
     if len(data) > MOST:
         raise IdentityError(path, f"is longer than {MOST} bytes")
     return data
+
+
+def _link_new(name: str, path: Path) -> None:
+    try:
+        os.link(name, path)  # unlike a rename it fails where something is
+    except FileExistsError as e:
+        raise IdentityError(path, "exists already, and is never overwritten") from e
 
 
 def _sync_directory(path: Path) -> None:
