@@ -146,11 +146,14 @@ def _on_rig(
 async def put(store: IBlobStore, data: bytes, name: str | None = None, declared: bool = True) -> Stored:
     """Store ``data`` as a PUT does."""
     writer = await store.writer(len(data) if declared else None)
-    for at in range(0, len(data), 100_000):
-        writer.write(data[at : at + 100_000])
-        if writer.lagging():
-            await writer.caught_up()
-    return await writer.finish(None if name is None else Filename.parse(name))
+    try:
+        for at in range(0, len(data), 100_000):
+            writer.write(data[at : at + 100_000])
+            if writer.lagging():
+                await writer.caught_up()
+        return await writer.finish(None if name is None else Filename.parse(name))
+    finally:
+        writer.abort()
 
 
 async def content(store: IBlobStore, digest: Digest) -> bytes:

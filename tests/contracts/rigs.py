@@ -122,6 +122,10 @@ class FilesystemRig:
         path.chmod(0o640)
         path.write_bytes(data)
 
+    def forget_midstates(self, digest: Digest) -> None:
+        """Lose the stored list."""
+        Path(self.layout.file(digest, "midstates")).unlink()
+
     def mark(self, digest: Digest, marker: str) -> None:
         path = Path(self.layout.file(digest, marker))
         path.parent.mkdir(parents=True, exist_ok=True)
