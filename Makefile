@@ -1,4 +1,5 @@
-# Everything happens inside this directory: programs in .venv and .tox, the demo in .demo, a node's data in swarm-data.
+# Everything happens inside this directory: programs in .venv and .tox, the demo in .demo, a node's data in
+# swarm-data, and what pip and virtualenv like to keep in the home directory in .venv too.
 # Needs git, make and Python 3.11 or newer with venv; no root.
 
 # The environments `make test` runs; PYTHON picks the interpreter: make test PYTHON=python3.13
@@ -9,6 +10,9 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python3.1
 PIP = .venv/bin/python -m pip --disable-pip-version-check --retries 8
 SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.py')
 
+export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
+export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
+
 .PHONY: help demo run test clean
 
 help:
@@ -18,7 +22,7 @@ help:
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
-	.venv/bin/swarm demo $(if $(FILE),"$(FILE)")
+	.venv/bin/swarm demo $${FILE:+"$$FILE"}
 
 run: .venv/installed
 	exec .venv/bin/twistd -n --pidfile= swarm $(ARGS)
