@@ -287,7 +287,7 @@ class Node(Service):
 
     async def _reread(self) -> None:
         await self.membership.refresh()
-        if problem := await self._run_blocking(self.credentials.reload):
+        if problem := await self.credentials.reload(run_blocking=self._run_blocking):
             self.log.critical("keeping the last good identity: {problem}", problem=problem)
 
     # -- what the parts are told --------------------------------------------------------
@@ -379,7 +379,7 @@ def _credentials(reactor: Any, config: Config) -> Credentials:
         ensure_identity(
             config.data / "identity", config.name, [each.host for each in config.advertise], now=now
         )
-        paths = attrs.evolve(identity, crl=config.crl or identity.crl, allow=config.allow or identity.allow)
+        paths = identity.requiring(config.crl, config.allow)
     return Credentials.load(paths, clock=reactor)
 
 

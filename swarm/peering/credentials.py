@@ -121,16 +121,16 @@ class Credentials:
 
     # -- changes -----------------------------------------------------------------
 
-    def reload(self) -> str | None:
+    async def reload(self, *, run_blocking: RunBlocking) -> str | None:
         """
-        Read the files again and use what they hold from now on. Blocks on the disk for some milliseconds.
+        Read the files again and use what they hold from now on.
 
         :return: None on success; otherwise what is wrong, and the last good identity stays in force.
         """
         if self.paths is None:
             return None
         try:
-            return self.adopt(load(self.paths))
+            return self.adopt(await run_blocking(load, self.paths))
         except IdentityError as e:
             return str(e)
 
@@ -168,7 +168,7 @@ class Credentials:
                 # After a failure every look is a try: a file may have been half written.
                 if stamps != self._seen or problem is not None:
                     self._seen = stamps
-                    before, problem = problem, await self._reload_blocking(self.paths, run_blocking)
+                    before, problem = problem, await self.reload(run_blocking=run_blocking)
                     if problem is not None and problem != before:
                         self.log.critical("keeping the last good identity: {problem}", problem=problem)
             self.sweep()
@@ -236,12 +236,6 @@ class Credentials:
             return "the allow-list is gone; only a restart goes on without it"
         complaints = identity.complaints(now)
         return "; ".join(complaints) if complaints and not current.complaints(now) else None
-
-    async def _reload_blocking(self, paths: IdentityPaths, run_blocking: RunBlocking) -> str | None:
-        try:
-            return self.adopt(await run_blocking(load, paths))
-        except IdentityError as e:
-            return str(e)
 
     def _outdated(self, connection: PeerConnection) -> str | None:
         if connection.transport.getHandle() is not connection:

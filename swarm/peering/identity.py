@@ -12,7 +12,7 @@ import datetime
 import stat
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from service_identity import CertificateError, VerificationError
@@ -31,26 +31,26 @@ _DAY = 86400.0
 
 @frozen
 class IdentityPaths:
-    """The files of an identity. A ``crl`` or ``allow`` that is named must exist, unless ``optional``."""
+    """The files of an identity. All that are named must exist, except ``optional`` ones."""
 
     ca: Path
     cert: Path
     key: Path
     crl: Path | None = None
     allow: Path | None = None
-    optional: bool = False
+    optional: frozenset[Path] = frozenset()
 
     @classmethod
     def in_directory(cls, path: Path) -> IdentityPaths:
         """The layout of ``swarm.pki.directory``; ``crl.pem`` and ``allow`` need not be there."""
-        return cls(
-            path / pki.CA,
-            path / pki.CERTIFICATE,
-            path / pki.KEY,
-            path / pki.CRL,
-            path / pki.ALLOW,
-            optional=True,
-        )
+        crl, allow = path / pki.CRL, path / pki.ALLOW
+        optional = frozenset({crl, allow})
+        return cls(path / pki.CA, path / pki.CERTIFICATE, path / pki.KEY, crl, allow, optional)
+
+    def requiring(self, crl: Path | None = None, allow: Path | None = None) -> IdentityPaths:
+        """The same with another ``crl`` or ``allow``, where given; what is given must exist."""
+        optional = self.optional - {crl, allow}
+        return evolve(self, crl=crl or self.crl, allow=allow or self.allow, optional=optional)
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -174,7 +174,7 @@ def host_refusal(certificate: x509.Certificate, host: str) -> str | None:
 
 
 def _wanted(paths: IdentityPaths, path: Path) -> bool:
-    return not paths.optional or path.exists()
+    return path not in paths.optional or path.exists()
 
 
 def _signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

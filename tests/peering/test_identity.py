@@ -64,6 +64,18 @@ def test_optional_files_are_used_when_they_are_there(world: Any, tmp_path: Path)
     assert load(files).allowed == {PeerID.parse("ab" * 32)}
 
 
+def test_a_file_that_is_asked_for_is_required_wherever_it_lies(world: Any, tmp_path: Path) -> None:
+    """An option that names a missing list must not mean "no list"."""
+    AuthorityDirectory.create(tmp_path / "ca", now=NOW).issue("n", ["n.example"], now=NOW, out=tmp_path / "n")
+    files = IdentityPaths.in_directory(tmp_path / "n")
+    for path in (tmp_path / "n" / "crl.pem", tmp_path / "elsewhere"):
+        with pytest.raises(IdentityError, match="cannot be read"):
+            load(files.requiring(crl=path))
+        with pytest.raises(IdentityError, match="cannot be read"):
+            load(files.requiring(allow=path))
+    assert load(files.requiring()).crls == ()
+
+
 def test_the_key_is_never_shown(world: Any) -> None:
     identity = load(paths(world))
     assert "key=" not in repr(identity) and "PrivateKey" not in repr(identity)

@@ -167,6 +167,10 @@ def credentials_of(world: Any, kind: str = "alpha", **changed: Any) -> Credentia
     return Credentials.load(paths(world, kind, **changed), clock=reactor)
 
 
+async def in_thread(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return await deferToThread(function, *args, **kwargs)
+
+
 def soon(waiting: Deferred[Any]) -> Deferred[Any]:
     return waiting.addTimeout(20, reactor)
 
@@ -510,7 +514,7 @@ async def test_a_transfer_survives_a_change_of_certificate_and_the_next_connecti
     await soon(first.first)
 
     serial = renewed(world, "alpha", files.cert)
-    assert listening.reload() is None
+    assert await listening.reload(run_blocking=in_thread) is None
     assert len(first.heard) < Flood.SIZE, "the transfer is under way"
 
     second = await room.dial(port, dialing)
@@ -519,7 +523,7 @@ async def test_a_transfer_survives_a_change_of_certificate_and_the_next_connecti
     assert second.peer == first.peer, "the key, hence the identity, is the same"
 
     files.cert.write_text("garbage")
-    assert "cert.pem" in str(listening.reload())
+    assert "cert.pem" in str(await listening.reload(run_blocking=in_thread))
     third = await room.dial(port, dialing)
     await soon(third.first)
     assert third.serial == serial, "the last good one stays"
@@ -540,7 +544,7 @@ async def test_a_dialer_shows_its_new_certificate_too(world: Any, room: Room, tm
     port = await room.listen(credentials_of(world))
     for renewing in (False, True):
         serial = renewed(world, "beta", files.cert) if renewing else _serial(files.cert)
-        assert dialing.reload() is None
+        assert await dialing.reload(run_blocking=in_thread) is None
         dialer = await room.dial(port, dialing)
         await soon(dialer.first)
         await soon(room.accepted[-1].first)
@@ -563,7 +567,7 @@ async def test_who_is_revoked_or_delisted_is_cut_off_and_others_go_on(
 
     assert files.crl and files.allow
     shutil.copy(world.path / "crl.pem", files.crl)
-    assert ours.reload() is None
+    assert await ours.reload(run_blocking=in_thread) is None
     await soon(bad.lost)
     good_acceptor = next(each for each in room.accepted if each.peer == _id(world, "beta"))
     assert not good.lost.called
@@ -571,12 +575,12 @@ async def test_who_is_revoked_or_delisted_is_cut_off_and_others_go_on(
     assert ours.still_admitted(read_certificates(world.cert("beta"))[0])
 
     files.allow.write_text(str(_id(world, "alpha")))
-    assert ours.reload() is None
+    assert await ours.reload(run_blocking=in_thread) is None
     await soon(good.lost)
     await soon(good_acceptor.lost)
 
     files.crl.unlink()
-    assert "revocation list is gone" in str(ours.reload())
+    assert "revocation list is gone" in str(await ours.reload(run_blocking=in_thread))
 
 
 # -- other people's programs -----------------------------------------------------
