@@ -21,6 +21,8 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 _TYPES = mimetypes.MimeTypes()
 for _suffix, _type in {
     ".flac": "audio/flac",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
     ".ico": "image/vnd.microsoft.icon",
     ".mkv": "video/x-matroska",
     ".md": "text/markdown",
@@ -34,7 +36,7 @@ for _suffix, _type in {
     _TYPES.add_type(_type, _suffix)
 _CODED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 #: Types a browser runs script from.
-_ACTIVE = frozenset(["text/html", "text/xml", "application/xml", "application/javascript", "text/javascript"])
+_ACTIVE = frozenset(["text/html", "text/xml", "application/xml", "text/javascript"])
 
 
 def content_type(name: Filename | None) -> str:
