@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 
 from attrs import field, frozen
 
@@ -101,6 +102,7 @@ def parse_node_name(text: str) -> str:
 
     :raises Malformed: anything else.
     """
-    if not _NAME.fullmatch(text):
+    # Categories C and Z: control, invisible, direction-changing, and every kind of blank.
+    if not _NAME.fullmatch(text) or any(unicodedata.category(char)[0] in "CZ" for char in text):
         raise Malformed("a node's name is 1–64 visible characters without quotes, commas, slashes or blanks")
     return text
