@@ -228,12 +228,17 @@ class Partial:
 
     async def discard(self) -> None:
         """See :class:`IPartial`. Harmless after :meth:`publish`."""
-        if self._state is not _State.ENDED:
-            await self._workshop.work.shield(self._discard())
+        await self._workshop.work.shield(self._discard())
 
     async def _discard(self) -> None:
-        await self._workshop.work.exclusively(self.digest, self._remove)
-        self._gone()
+        if await self._workshop.work.exclusively(self.digest, self._throw_away):
+            self._gone()
+
+    def _throw_away(self) -> bool:
+        if self._state is _State.ENDED:
+            return False  # published meanwhile; files of this name are another pull's by now
+        self._remove()
+        return True
 
     def _remove(self) -> None:
         self._state = _State.ENDED

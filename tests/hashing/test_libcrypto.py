@@ -54,3 +54,15 @@ def test_without_any_libcrypto_hashlib_takes_over(monkeypatch: pytest.MonkeyPatc
 def test_a_python_without_hashlib_extension_asks_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libcrypto.importlib.util, "find_spec", lambda name: None)
     assert next(libcrypto._places()) is None
+
+
+def test_the_libcrypto_of_this_python_comes_first_and_well_known_names_last() -> None:
+    first, *others = libcrypto._places()
+    assert first is not None
+    assert "_hashlib" in first
+    assert "libcrypto.so.3" in others
+
+
+def test_nothing_is_used_that_fails_the_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libcrypto, "self_test", lambda library: False)
+    assert find() is None

@@ -593,6 +593,23 @@ def test_a_publish_whose_client_left_still_ends_whole(tmp_path: Path) -> None:
     assert store.disk.open == set()  # type: ignore[attr-defined]  # a FailingDisk
 
 
+def test_discarding_what_was_published_meanwhile_spares_the_next_pull(store: Store) -> None:
+    first = store.begin()
+    for index in range(6):
+        put(first, index)
+    now(first.publish(midstates()))
+    (store.root / "blobs" / DIGEST.hex).unlink()
+    second = store.begin()
+    put(second, 0)
+    now(first.discard())
+    first.close()
+    assert len(store.left()) == 2
+    assert (store.volume.reserved, store.volume.partials) == (len(DATA), 1)
+    now(second.discard())
+    now(second.discard())
+    assert (store.volume.reserved, store.volume.partials) == (0, 0)
+
+
 def test_checkpoints_never_overlap_and_each_covers_what_was_marked_before_it(tmp_path: Path) -> None:
     threads = Later()
     store = Store(tmp_path, run=threads)
