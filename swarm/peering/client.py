@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -20,6 +19,7 @@ from swarm.interfaces import BlobInfo, ILane, IPeerClient
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
+from swarm.model.messages import Greeting
 from swarm.model.midstates import Midstates, encoded_length
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.model.ranges import parse_have
@@ -44,7 +44,7 @@ _MAX_SIZE = 2**63 - 1
 
 @frozen
 class Introduction:
-    """What a node says of itself when it greets. Addresses as ``host:port``; empty: it has none."""
+    """What a node says of itself when it greets; see :class:`~swarm.model.messages.Greeting`."""
 
     name: str
     cluster: str
@@ -178,18 +178,12 @@ class PeerClient:
     async def greet(self, address: Address, full: bool) -> tuple[PeerID, dict[str, Any]]:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         us = self._introduce()
-        form = {
-            "name": us.name,
-            "public-addr": us.public_addr,
-            "mgmt-addr": us.mgmt_addr,
-            "request-full-update": "true" if full else "false",
-        }
         limits = self._limits
         ask = Ask(
             "POST",
             "/cluster/",
             {CLUSTER: us.cluster, "Content-Type": "application/x-www-form-urlencoded"},
-            urlencode(form).encode(),
+            Greeting(us.name, us.public_addr, us.mgmt_addr, full).encode(),
             limit=limits.document,
             silence=limits.silence,
             total=limits.answer,

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from attrs import frozen
 from klein import Klein
@@ -24,6 +24,7 @@ from werkzeug.routing import BaseConverter
 from swarm.errors import BlobMissing, Malformed, Overloaded
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, ITombstones
 from swarm.model.digest import Digest
+from swarm.model.messages import Greeting
 from swarm.model.peers import Address, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
@@ -252,20 +253,21 @@ class PeerServer:
     @app.route("/cluster/", methods=["POST"])
     async def greeting(self, request: StreamingRequest) -> bytes:
         """A peer introduces itself; whatever it calls itself, it is who TLS says it is."""
-        form = self._form(request)
+        greeting = Greeting.decode(request.content.read())
+        remote_host = str(getattr(request.client, "host", ""))
         self._membership.greeted(
-            self._sender(request),
-            form.get("name", ""),
-            form.get("public-addr", ""),
-            form.get("mgmt-addr", ""),
-            str(getattr(request.client, "host", "")),
+            self._sender(request), greeting.name, greeting.public_addr, greeting.mgmt_addr, remote_host
         )
         return self._json(request, self._membership.document())
 
     @app.route("/join/", methods=["POST"])
     async def join(self, request: StreamingRequest) -> bytes:
         """Greet the node at an address."""
-        await self._membership.join(Address.parse(self._form(request).get("peer", "")))
+        try:
+            form = parse_qs(request.content.read().decode("ascii"), strict_parsing=True, max_num_fields=1)
+        except ValueError as e:
+            raise Malformed("not a form") from e
+        await self._membership.join(Address.parse("".join(form.get("peer", ()))))
         return self._json(request, self._membership.document())
 
     # -- reading and answering ----------------------------------------------------------
@@ -275,19 +277,6 @@ class PeerServer:
             return self._identify(request.transport)
         except LookupError as e:
             raise Refusal(403, "a peer shows a certificate") from e
-
-    def _form(self, request: StreamingRequest) -> dict[str, str]:
-        body = request.content.read()
-        try:
-            pairs = parse_qsl(
-                body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=32
-            )
-        except ValueError as e:
-            raise Malformed("not a form") from e
-        form = dict(pairs)
-        if len(form) != len(pairs):
-            raise Malformed("a form field given twice")
-        return form
 
     def _json(self, request: StreamingRequest, document: dict[str, Any], status: int = 200) -> bytes:
         return self._answer(request, "application/json", json.dumps(document).encode() + b"\n", status)

@@ -10,10 +10,10 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from swarm.errors import Fault, Malformed, PeerError
+from swarm.errors import Fault, PeerError
 from swarm.interfaces import BlobInfo, IBlobReader
 from swarm.model.digest import Digest
-from swarm.model.peers import Address, Peer, PeerID, parse_node_name
+from swarm.model.peers import Address, Peer, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.credentials import Credentials
@@ -65,11 +65,6 @@ class Membership:
         return {"Name": self.cluster, "Me": {"Name": self.name}, "Peers": {}}
 
     def greeted(self, peer: PeerID, name: str, public_addr: str, mgmt_addr: str, remote_host: str) -> None:
-        parse_node_name(name)
-        if mgmt_addr:
-            Address.parse(mgmt_addr)
-        if name == "nobody":
-            raise Malformed("nobody is no name")
         self.greetings.append((peer, name, public_addr, mgmt_addr, remote_host))
 
     async def join(self, address: Address) -> None:
