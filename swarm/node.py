@@ -373,14 +373,13 @@ def _credentials(reactor: Any, config: Config) -> Credentials:
     if any(given):
         if config.ca is None or config.cert is None or config.key is None:
             raise BadConfig("ca, cert and key go together: give all three or none")
-        paths = IdentityPaths(config.ca, config.cert, config.key, config.crl, config.allow)
+        identity = attrs.evolve(identity, ca=config.ca, cert=config.cert, key=config.key)
     else:
         now = datetime.datetime.fromtimestamp(reactor.seconds(), datetime.UTC)
         ensure_identity(
             config.data / "identity", config.name, [each.host for each in config.advertise], now=now
         )
-        paths = identity.requiring(config.crl, config.allow)
-    return Credentials.load(paths, clock=reactor)
+    return Credentials.load(identity.requiring(config.crl, config.allow), clock=reactor)
 
 
 async def _maybe(result: Any) -> None:
