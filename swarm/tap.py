@@ -78,7 +78,7 @@ def makeService(options: Options) -> IService:
 
     :raises usage.UsageError: a setting that cannot be, a certificate that cannot be read.
     """
-    from twisted.internet import reactor as global_reactor  # noqa: TID251 - here, and only here, it enters
+    from twisted.internet import reactor as global_reactor
 
     from swarm.node import create_node, thread_pool
 

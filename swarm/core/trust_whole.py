@@ -159,6 +159,10 @@ class WholeTrust:
         """Who sent a grain that is on disk; empty if nobody did, or we resumed with it."""
         return self._now[grain].senders if grain in self._now else ()
 
+    def holds(self, grain: int) -> bool:
+        """Was the grain received in this attempt? Then it has ``bounds``."""
+        return grain in self._now
+
     def bounds(self, grain: int) -> tuple[None, bytes]:
         """What the journal keeps of a received grain: no chaining value, its plain hash."""
         return None, self._now[grain].hash

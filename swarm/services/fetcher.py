@@ -153,6 +153,7 @@ class Fetcher:
     async def resume_unfinished(self) -> None:
         """Go on with what an earlier run left; ends when all of it is here, gone or cancelled."""
         unfinished = dict(await self._store.unfinished())
+        pause = 0.2  # peers are being greeted right now
         for digest, size in unfinished.items():
             self.log.info("resuming {digest}, {size} bytes", digest=digest.short, size=size)
         self.counters.pulls_resumed += len(unfinished)
@@ -167,7 +168,8 @@ class Fetcher:
                     continue
                 del unfinished[digest]
             if unfinished:
-                await sleep(self._clock, self._settings.retry_unfinished)
+                await sleep(self._clock, pause)
+                pause = min(2 * pause, self._settings.retry_unfinished)
 
     async def stop(self) -> None:
         """Stop all pulls; what they verified stays on disk."""

@@ -1,0 +1,193 @@
+"""The network side of one pull: spans become requests on lanes, answers become bytes on disk.
+
+Decides nothing about what to ask of whom: ``core.dispatch`` does, and is told all that happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from swarm.core.dispatch import Abort, Dispatch, Shorten, Span
+from swarm.errors import Fault, LocalError, PeerError
+from swarm.interfaces import ILane, IPartial, IPeerClient
+from swarm.model.peers import PeerID
+from swarm.services.progress import Counters
+from swarm.services.sources import Sources
+from swarm.services.tasks import Tasks
+
+
+class Asking:
+    """
+    I keep lanes busy.
+
+    :ivar fed: when bytes came last, on the node's clock.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        partial: IPartial,
+        dispatch: Dispatch,
+        client: IPeerClient,
+        sources: Sources,
+        *,
+        clock: IReactorTime,
+        tasks: Tasks,
+        counters: Counters,
+        arrived: Callable[[int], None],
+        failed: Callable[[LocalError], None],
+    ) -> None:
+        """
+        :param arrived: told of each grain whose bytes are all on disk.
+        :param failed: told when our own disk refuses.
+        """
+        self.fed = clock.seconds()
+        self._partial = partial
+        self._dispatch = dispatch
+        self._client = client
+        self._sources = sources
+        self._clock = clock
+        self._tasks = tasks
+        self._counters = counters
+        self._arrived = arrived
+        self._failed = failed
+        self._lanes: dict[PeerID, ILane] = {}  # where new spans go
+        self._asked: dict[int, PeerID] = {}  # spans under way
+        self._users: Counter[ILane] = Counter()  # spans under way on each lane, retired ones too
+        self._timer: IDelayedCall | None = None
+        self._held = False
+        self._over = False
+
+    @property
+    def busy(self) -> bool:
+        """Is any span under way?"""
+        return bool(self._asked)
+
+    def pump(self) -> None:
+        """Do what is due and ask what is to be asked; come back by myself when something falls due."""
+        if self._over:
+            return
+        now = self._clock.seconds()
+        for action in self._dispatch.due(now):
+            self._retire(action)
+        if not self._held:
+            for span in self._dispatch.next(now):
+                self._tasks.start("fetching a span", self._fetch(span))
+        due = self._dispatch.next_due()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if due is not None:
+            self._timer = self._clock.callLater(max(0.01, due - self._clock.seconds()), self.pump)
+
+    def hang_up(self, peer: PeerID) -> None:
+        """End the peer's lane now; what was asked of it is off."""
+        if lane := self._lanes.pop(peer, None):
+            lane.close()
+
+    def hold(self) -> None:
+        """Read nothing more from any peer for now: we cannot keep up."""
+        self._held = True
+        for lane in self._users:
+            lane.pause()
+
+    def release(self) -> None:
+        """Go on; nobody is blamed for the silence."""
+        self._held = False
+        self._dispatch.excuse(self._clock.seconds())
+        for lane in self._users:
+            lane.resume()
+        self.pump()
+
+    def stop(self) -> None:
+        """End everything."""
+        self._over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for peer in list(self._lanes):
+            self.hang_up(peer)
+        for lane in list(self._users):
+            lane.close()
+
+    # -- spans -----------------------------------------------------------------------
+
+    def _retire(self, action: Abort | Shorten) -> None:
+        """A lane ends: at once, or by itself where the span under way on it is to stop."""
+        if isinstance(action, Abort):
+            self.hang_up(action.peer)
+        elif (peer := self._asked.get(action.span)) is not None:
+            self._lanes.pop(peer, None)
+
+    async def _fetch(self, span: Span) -> None:
+        peer = self._sources.peers[span.peer]
+        lane = self._lanes.get(span.peer)
+        if lane is None:
+            grains = self._partial.grains
+            lane = self._lanes[span.peer] = self._client.lane(peer, self._partial.digest, grains.size)
+        self._asked[span.id] = span.peer
+        self._users[lane] += 1
+        table, seconds = self._dispatch, self._clock.seconds
+        try:
+            await lane.fetch(span.range, lambda offset, views: self._take(span, offset, views))
+        except _Enough:
+            table.finished(span.id, seconds())
+        except PeerError as e:
+            self._sources.note(span.peer, e.fault.value)
+            if e.fault not in (Fault.MISSING, Fault.BUSY):
+                self.log.info("pulling: {error}", error=e)
+                if self._lanes.get(span.peer) is lane:
+                    del self._lanes[span.peer]
+            table.failed(span.id, seconds(), e.fault)
+        except CancelledError:
+            table.failed(span.id, seconds())
+            if self._over:
+                raise
+        except LocalError as e:
+            table.failed(span.id, seconds())
+            self._failed(e)
+        else:
+            table.finished(span.id, seconds())
+        finally:
+            del self._asked[span.id]
+            self._users[lane] -= 1
+            if not self._users[lane]:
+                del self._users[lane]
+                if self._lanes.get(span.peer) is not lane:
+                    lane.close()
+        self.pump()
+
+    def _take(self, span: Span, offset: int, views: Sequence[memoryview]) -> None:
+        """Bytes of a span arrived: write what is wanted of them."""
+        table, now = self._dispatch, self._clock.seconds()
+        count = sum(map(len, views))
+        stop = offset + count
+        for part in table.wanted(span.id, stop):
+            whole = part.start == offset and part.stop == stop
+            self._partial.write(part.start, views if whole else _cut(views, part.start - offset, len(part)))
+        self.fed = now
+        self._counters.bytes_received += count
+        for grain in table.received(span.id, stop, now):
+            self._arrived(grain)
+        if stop < span.range.stop and not table.flying(span.id):
+            raise _Enough
+
+
+class _Enough(Exception):
+    """The rest of a span is not wanted from this peer any more."""
+
+
+def _cut(views: Sequence[memoryview], skip: int, length: int) -> list[memoryview]:
+    """``length`` bytes of the views after the first ``skip``."""
+    kept = []
+    for view in views:
+        piece = view[skip : skip + length]
+        skip = max(0, skip - len(view))
+        length -= len(piece)
+        if len(piece):
+            kept.append(piece)
+    return kept

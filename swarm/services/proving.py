@@ -1,0 +1,286 @@
+"""The verifying side of one pull: grains on disk are hashed, midstate lists fetched, judgements carried out.
+
+Decides nothing about whom to believe: ``core.trust`` does (or ``core.trust_whole``, where midstates
+cannot be computed, or nobody has any), and is told all that was observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from swarm.core.dispatch import Dispatch
+from swarm.core.evidence import Judgement, Proof
+from swarm.core.trust import Trust
+from swarm.core.trust_whole import WholeTrust
+from swarm.errors import LocalError, PeerError, PullFailed
+from swarm.interfaces import IPartial, IPeerClient
+from swarm.model.peers import Peer, PeerID
+from swarm.services.progress import Counters
+from swarm.services.sources import Sources
+from swarm.services.tasks import Tasks
+
+
+class Owner(Protocol):
+    """What judgements lead to: see :class:`swarm.services.pull.Pull`."""
+
+    def accepted(self, grain: int) -> None:
+        """Its bytes may be read."""
+
+    def taken_back(self, grain: int) -> None:
+        """They may not, after all."""
+
+    def excluded(self, proof: Proof) -> None:
+        """A peer is proven bad."""
+
+    def idle(self, peer: PeerID) -> None:
+        """The peer is not a source now: end its lane."""
+
+    def judged(self) -> None:
+        """Something changed."""
+
+    def fail(self, error: LocalError) -> None:
+        """The pull cannot go on."""
+
+
+class Proving:
+    """I find out which bytes are good."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        partial: IPartial,
+        dispatch: Dispatch,
+        trust: Trust | WholeTrust,
+        client: IPeerClient,
+        sources: Sources,
+        owner: Owner,
+        *,
+        lists_wanted: int,
+        clock: IReactorTime,
+        tasks: Tasks,
+        counters: Counters,
+        backlog: Callable[[int], None],
+    ) -> None:
+        """
+        :param lists_wanted: midstate lists to compare.
+        :param backlog: told how many bytes are on disk and not hashed yet, whenever that changes.
+        """
+        self.trust = trust
+        self.unhashed = 0
+        self.resumed = 0
+        self._partial = partial
+        self._grains = partial.grains
+        self._dispatch = dispatch
+        self._client = client
+        self._sources = sources
+        self._owner = owner
+        self._lists_wanted = lists_wanted
+        self._clock = clock
+        self._tasks = tasks
+        self._counters = counters
+        self._backlog = backlog
+        self._undecided: set[int] = set()  # grains on disk, neither accepted nor rejected
+        self._listed: set[PeerID] = set()  # asked for their list
+        self._listless: set[PeerID] = set()  # and had none
+        self._benched: set[PeerID] = set()  # suspended by the ledger, for now
+        self._hashing_whole = False
+
+    # -- sources ------------------------------------------------------------------------
+
+    def claim(self, peer: PeerID, *, complete: bool) -> bool:
+        """
+        A peer says it has the blob, or some of it.
+
+        :return: may it be asked for bytes now?
+        """
+        trust = self.trust
+        trust.claim(peer, complete=complete)
+        if complete and len(self._listed) < self._lists_wanted:
+            self._fetch_list(peer)
+        return peer not in self._benched and not (isinstance(trust, WholeTrust) and trust.failed)
+
+    # -- grains -------------------------------------------------------------------------
+
+    def check_soon(self, grain: int) -> None:
+        """The grain's bytes are all on disk."""
+        self._undecided.add(grain)
+        self._count(self._grains.length(grain))
+        self._tasks.start("verifying a grain", self._check(grain))
+
+    def recheck_soon(self, grain: int) -> None:
+        """An earlier run journaled the grain."""
+        self._tasks.start("re-verifying a journaled grain", self._recheck(grain))
+
+    async def _check(self, grain: int) -> None:
+        trust, owner = self.trust, self._owner
+        try:
+            starts = trust.starts(grain)
+            ends = await self._partial.end_states(grain, starts) if starts else ()
+        except LocalError as e:
+            owner.fail(e)
+            return
+        finally:
+            self._count(-self._grains.length(grain))
+        if trust is self.trust:
+            senders = self._dispatch.senders(grain) or trust.senders(grain)
+            await self._apply(trust.judge(grain, senders, dict(zip(starts, ends, strict=True))))
+        else:
+            self.check_soon(grain)
+
+    async def _recheck(self, grain: int) -> None:
+        try:
+            record = await self._partial.recheck(grain)
+        except LocalError as e:
+            self._owner.fail(e)
+            return
+        if record is None:
+            self.log.info("a journaled grain is not what was journaled; fetching it again")
+            self._drop(grain)
+            self._owner.judged()
+            return
+        self.resumed += self._grains.length(grain)
+        self._counters.bytes_resumed += self._grains.length(grain)
+        start, end = record
+        if (start is None) == isinstance(self.trust, WholeTrust):
+            self._undecided.add(grain)
+            await self._apply(self.trust.judge(grain, (), {start: end}))
+        else:
+            self.check_soon(grain)
+
+    def _count(self, change: int) -> None:
+        self.unhashed += change
+        self._backlog(self.unhashed)
+
+    def _drop(self, grain: int) -> None:
+        """The grain is no good: it is to be fetched again."""
+        self._undecided.discard(grain)
+        self._partial.unmark(grain)
+        self._dispatch.rejected(grain, self._clock.seconds())
+
+    # -- judgements -----------------------------------------------------------------------
+
+    async def _apply(self, judgement: Judgement) -> None:
+        """Carry out what the ledger concluded."""
+        now, owner, trust = self._clock.seconds(), self._owner, self.trust
+        for grain in judgement.rehash:
+            owner.taken_back(grain)
+            self.check_soon(grain)
+        for grain in judgement.reopened:
+            self._counters.grains_rejected += 1
+            owner.taken_back(grain)
+            self._drop(grain)
+        for grain in judgement.accepted:
+            if trust.releasable(grain):
+                self._undecided.discard(grain)
+                self._partial.mark(grain, *trust.bounds(grain))
+                self._dispatch.verified(grain, now)
+                self._counters.grains_verified += 1
+                owner.accepted(grain)
+        for proof in judgement.proofs:
+            self._exclude(proof)
+        for peer in judgement.suspended:
+            self._sources.note(peer, "its bytes do not fit the midstates")
+            self._bench(peer)
+        self._benched.update(judgement.suspended)
+        for peer in judgement.need_list_of:
+            self._fetch_list(peer)
+        for peer in sorted(self._benched - trust.suspended):
+            self._benched.discard(peer)
+            if peer in self._sources.haves:
+                self._dispatch.add_source(peer, now, self._sources.haves[peer])
+        if isinstance(trust, WholeTrust) and not trust.complete:
+            await self._prove_whole(trust)
+        for grain in trust.wanted():
+            self._dispatch.prefer(grain)
+        owner.judged()
+
+    def _bench(self, peer: PeerID) -> None:
+        self._dispatch.remove_source(peer, self._clock.seconds())
+        self._owner.idle(peer)
+
+    def _exclude(self, proof: Proof) -> None:
+        self._counters.proofs += 1
+        self._sources.haves.pop(proof.peer, None)
+        self._sources.note(proof.peer, proof.detail)
+        self._bench(proof.peer)
+        self._owner.excluded(proof)
+
+    # -- without midstates ------------------------------------------------------------------
+
+    async def _prove_whole(self, trust: WholeTrust) -> None:
+        """Once all is received, hash it; if that fails, go on with one peer at a time."""
+        for grain in sorted(self._undecided):
+            if trust.holds(grain):
+                self._partial.mark(grain, *trust.bounds(grain))
+        if trust.received and not self._hashing_whole:
+            self._hashing_whole = True
+            try:
+                digest = await self._partial.hash_all()
+            except LocalError as e:
+                self._owner.fail(e)
+                return
+            finally:
+                self._hashing_whole = False
+            judgement = trust.verdict(digest == trust.digest)
+            if trust.complete:
+                await self._apply(judgement)
+                return
+            for proof in judgement.proofs:
+                self._exclude(proof)
+        if trust.failed and (trust.sole is None or trust.sole not in self._sources.haves):
+            self._parole(trust)
+
+    def _parole(self, trust: WholeTrust) -> None:
+        now, haves = self._clock.seconds(), self._sources.haves
+        sole = trust.parole(sorted(set(haves) - trust.convicted))
+        if sole is None:
+            self._owner.fail(PullFailed(trust.digest, self._sources.reasons))
+            return
+        for peer in self._sources.peers:
+            if peer == sole:
+                self._dispatch.add_source(peer, now, haves[peer])
+            else:
+                self._bench(peer)
+        for grain in trust.missing():
+            self._drop(grain)
+
+    # -- lists --------------------------------------------------------------------------------
+
+    def _fetch_list(self, peer: PeerID) -> None:
+        if peer not in self._listed and not isinstance(self.trust, WholeTrust) and self._grains.count > 1:
+            self._listed.add(peer)
+            self._tasks.start("fetching midstates", self._offer_list(self._sources.peers[peer]))
+
+    async def _offer_list(self, peer: Peer) -> None:
+        trust = self.trust
+        try:
+            midstates = await self._client.midstates(peer, trust.digest, self._grains.size)
+        except PeerError as e:
+            self.log.info("no midstates: {error}", error=e)
+            self._listless.add(peer.id)
+            another = next(iter(sorted(self._sources.complete - self._listed)), None)
+            if another is not None:
+                self._fetch_list(another)
+            elif not trust.has_list and self._listed == self._listless:
+                self._do_without_lists()
+            return
+        if trust is self.trust:
+            await self._apply(trust.offer(peer.id, midstates))
+
+    def _do_without_lists(self) -> None:
+        """Nobody can give midstates (foreign servers): prove the blob as a whole instead."""
+        if isinstance(self.trust, WholeTrust):
+            return
+        self.log.info(
+            "{digest}: nobody has midstates, so it is proven as a whole", digest=self.trust.digest.short
+        )
+        self.trust = WholeTrust(self.trust.digest, self._grains)
+        for peer, have in self._sources.haves.items():
+            self.trust.claim(peer, complete=have is None)
+        for grain in sorted(self._undecided):
+            self.check_soon(grain)
