@@ -73,14 +73,13 @@ class Findings:
         self.rehash.add(grain)
 
     def judgement(self) -> Judgement:
-        """The outcome; a peer convicted in the end is no longer merely suspected."""
-        convicted = {proof.peer for proof in self.proofs}
+        """The outcome."""
         return Judgement(
             accepted=tuple(sorted(self.accepted)),
             reopened=tuple(sorted(self.reopened)),
             rehash=tuple(sorted(self.rehash)),
             refetch_whole=tuple(sorted(self.refetch_whole)),
             proofs=tuple(self.proofs),
-            suspended=tuple(sorted(self.suspended - convicted)),
-            need_list_of=tuple(sorted(self.need_list_of - convicted)),
+            suspended=tuple(sorted(self.suspended)),
+            need_list_of=tuple(sorted(self.need_list_of & self.suspended)),
         )

@@ -99,7 +99,7 @@ class Trust:
         assert midstates.grains == self.grains
         found = Findings()
         if peer in self._proven:
-            return found.judgement()
+            return self._conclude(found)
         self.claim(peer, complete=True)
         if peer in self._own:
             if self._own[peer].midstates != midstates:
@@ -112,7 +112,7 @@ class Trust:
         else:
             self._support(found, peer, midstates)
         self._settle(found)
-        return found.judgement()
+        return self._conclude(found)
 
     def resume(self, grain: int, start: bytes, end: bytes) -> Judgement:
         """Take a journaled grain, re-verified on our own disk; nobody is to blame if it is wrong."""
@@ -130,7 +130,7 @@ class Trust:
         """
         found = Findings()
         if self.releasable(grain):
-            return found.judgement()
+            return self._conclude(found)
         self._state[grain] = _State.HELD
         self._held.add(grain)
         self._ends[grain] = dict(ends)
@@ -142,7 +142,7 @@ class Trust:
                     self._refute(found, claim, grain)
                     break
         self._settle(found)
-        return found.judgement()
+        return self._conclude(found)
 
     # -- what is asked --------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Trust:
         return self._state[grain] == _State.ACCEPTED
 
     def proven(self, grain: int) -> bool:
-        """Do these bytes belong to the blob whoever lied? Only such grains may be passed on to peers."""
+        """Do these bytes belong to the blob whoever lied?"""
         return grain >= self._proven_from
 
     def trusted(self, grain: int) -> bool:
@@ -378,6 +378,10 @@ class Trust:
         del self._failures[peer][grain]
         if not self._failures[peer]:
             del self._failures[peer]
+
+    def _conclude(self, found: Findings) -> Judgement:
+        found.suspended &= self._failures.keys()  # some may have been let go again
+        return found.judgement()
 
     def _prove(self, found: Findings, peer: PeerID, grain: int | None, kind: str, detail: str) -> None:
         proof = Proof(peer, self.digest, grain, kind, detail)

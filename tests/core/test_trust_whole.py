@@ -36,10 +36,11 @@ def receive(trust: WholeTrust, senders: dict[int, tuple[PeerID, ...]], data: byt
 
 def test_nothing_is_released_before_the_whole_is_proven() -> None:
     trust = ledger()
-    assert trust.missing() == (0, 1, 2) and trust.wanted() == () and trust.starts(0) == (None,)
+    assert trust.missing() == (0, 1, 2) and not trust.holds(0)
+    assert trust.wanted() == () and trust.starts(0) == (None,)
     receive(trust, {0: (A,), 1: (A, B)})
     assert trust.resume(2, None, hashlib.sha512(b"ours").digest()).accepted == ()
-    assert trust.senders(1) == (A, B) and trust.senders(2) == ()
+    assert trust.senders(1) == (A, B) and trust.senders(2) == () and trust.holds(2)
     assert trust.bounds(0) == (None, hashlib.sha512(b"good").digest())
     assert trust.received and not trust.complete
     assert not (trust.releasable(0) or trust.proven(0) or trust.trusted(0) or trust.agreed or trust.has_list)
