@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,13 +36,13 @@ class Stat:
     mtime_ns: int
     inode: int
     is_directory: bool
-    allocated: int
-    """Bytes of disk behind the file; less than ``size`` for a sparse one."""
+    is_file: bool
+    """A regular file: no directory, link, pipe or device."""
 
 
 def _stat(found: os.stat_result) -> Stat:
-    directory = (found.st_mode & 0o170000) == 0o040000
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ino, directory, found.st_blocks * 512)
+    mode = found.st_mode
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ino, stat.S_ISDIR(mode), stat.S_ISREG(mode))
 
 
 class Disk:
@@ -123,6 +124,24 @@ class Disk:
     def fstat(self, fd: int) -> Stat:
         """Look at an open file."""
         return _stat(os.fstat(fd))
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """Set an open file's permissions."""
+        os.fchmod(fd, mode)
+
+    def lock(self, path: str) -> int:
+        """
+        Take a lock that other processes see (this one may take it again); it ends with the descriptor.
+
+        :raises BlockingIOError: another process has it.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     # -- names ----------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Only the disk says what is held; the catalog knows when it was proven and what i
 from __future__ import annotations
 
 import os.path
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from weakref import WeakSet
 
@@ -20,13 +20,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from swarm.errors import BlobForbidden, BlobMissing, LocalError, Malformed, MethodDenied
+from swarm.errors import BlobForbidden, BlobMissing, LocalError, Malformed, MethodDenied, StoreFailed
 from swarm.hashing import Sha512
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IBlobWriter, IPartial, RunBlocking, Usage
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates, encoded_length
+from swarm.storage.adopt import Adopted, Adoption
 from swarm.storage.catalog import Catalog
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk, Stat, read_file
@@ -100,6 +101,7 @@ class FilesystemStore:
             ),
             random_bytes=random.randbytes,
         )
+        self._lock: int | None = None
         self._writers: WeakSet[BlobWriter] = WeakSet()
         self.hints = Hints(self._catalog, self._work)
         self.tombstones = Tombstones(self._catalog, self._work)
@@ -117,6 +119,10 @@ class FilesystemStore:
         layout, disk = self._layout, self._disk
         with self._volume.guard("preparing the data directory"):
             self._make(layout.root)
+            try:
+                self._lock = disk.lock(layout.lock)
+            except BlockingIOError as e:
+                raise StoreFailed(f"another process uses {layout.root}") from e
             for path in (layout.blobs, layout.partial, layout.quarantine):
                 self._make(path)
             for name in disk.listdir(layout.blobs):
@@ -141,7 +147,26 @@ class FilesystemStore:
             writer.abort()
         self._partials.close()
         await self._work.idle()
-        await self._work.in_thread(self._catalog.close)
+        await self._work.in_thread(self._close)
+
+    def _close(self) -> None:
+        self._catalog.close()
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            self._disk.close(lock)
+
+    async def adopt(self, source: str, *, hard_links: bool = False) -> AsyncIterator[Adopted]:
+        """
+        Take in all blobs of a dtfc store, verified and published durably; see :mod:`swarm.storage.adopt`.
+
+        :param source: its base directory.
+        :param hard_links: share files with the other store where a reflink is not possible.
+        """
+        adoption = Adoption(
+            self._layout, self._disk, self._volume, self._publisher, self._catalog, self._sha512, hard_links
+        )
+        for found in adoption.walk(source):
+            yield await self._work.exclusively(found.digest, adoption.take, found)
 
     # -- limits ---------------------------------------------------------------
 

@@ -50,6 +50,11 @@ class Layout:
         """The SQLite file."""
         return os.path.join(self.root, "catalog.sqlite")
 
+    @property
+    def lock(self) -> str:
+        """Held by the one process that writes here."""
+        return os.path.join(self.root, "lock")
+
     def deny(self, method: str) -> str:
         """The switch that refuses ``method`` node-wide."""
         return os.path.join(self.root, f"deny{method}")

@@ -252,6 +252,17 @@ class Publisher:
             self._sync_directory(self._layout.blob(digest))
             made.clear()
 
+    def put_marker(self, digest: Digest, marker: str) -> None:
+        """Set ``403`` or ``404`` durably, whether the blob is held or not."""
+        self._volume.check_writable()
+        with self._undoing() as made:
+            self._directory(digest, made)
+            with self._volume.guard("setting a marker"), suppress(FileExistsError):
+                self._disk.close(self._disk.create(self._layout.file(digest, marker)))
+                made.append(self._layout.file(digest, marker))
+            self._sync_directory(self._layout.blob(digest))
+            made.clear()
+
     def _add_names(self, digest: Digest, names: Sequence[Filename], made: list[str]) -> tuple[Filename, ...]:
         old = self.names(digest)
         merged = names_file.merge(old, names)

@@ -22,6 +22,9 @@ from swarm.storage.publish import Publisher
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 
+#: Ids a thread looks at before it lets others have their turn.
+_PAGE = 2000
+
 #: An mtime no file has: the row never matches, so the blob is proven before it is served.
 _NEVER = -1
 
@@ -62,8 +65,10 @@ class Reconciliation:
         try:
             for digest in await self._work.in_thread(self._catalog.outlived):
                 await self._work.exclusively(digest, self._settle, digest)
-            for first in range(256):
-                for digest in await self._work.in_thread(self._differences, first):
+            first = 0
+            while first < 256:
+                first, differences = await self._work.in_thread(self._page, first)
+                for digest in differences:
                     await self._work.exclusively(digest, self._settle, digest)
         except LocalError as e:
             self.log.error("the disk could not be compared with the catalog: {error}", error=e)
@@ -71,11 +76,20 @@ class Reconciliation:
             self._catalog.settle(doubts)
             self.log.info("the catalog agrees with the disk: {blobs} blobs", blobs=self._catalog.totals.blobs)
 
-    def _differences(self, first: int) -> Sequence[Digest]:
-        """Ids that begin with this byte and are only on the disk, or only in the catalog."""
-        below = bytes([first + 1]) if first < 255 else None
-        recorded = {row.digest for row in self._catalog.page(bytes([first]), 1 << 40, below)}
-        return sorted(recorded.symmetric_difference(self._found(f"{first:02x}")))
+    def _page(self, first: int) -> tuple[int, Sequence[Digest]]:
+        """Ids only on the disk, or only in the catalog, from this first byte on; and where to go on."""
+        outers = set(self._names(self._layout.blobs))
+        differences: list[Digest] = []
+        looked_at = 0
+        while first < 256 and looked_at < _PAGE:
+            below = bytes([first + 1]) if first < 255 else None
+            recorded = {row.digest for row in self._catalog.page(bytes([first]), 1 << 40, below)}
+            outer = f"{first:02x}"
+            found = set(self._found(outer)) if outer in outers else set()
+            differences += sorted(recorded ^ found)
+            looked_at += len(recorded | found)
+            first += 1
+        return first, differences
 
     def _found(self, outer: str) -> Iterator[Digest]:
         for inner in self._names(f"{self._layout.blobs}/{outer}"):
