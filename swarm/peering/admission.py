@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL, crypto
 
 from swarm import pki
@@ -84,11 +85,11 @@ class Admission:
         """
         try:
             lacking = pki.lacking_purposes(certificate)
-        except ValueError:
-            return "its certificate has unreadable extensions"
+            peer_id = pki.peer_id(certificate)
+        except (ValueError, UnsupportedAlgorithm):  # cryptography is stricter than OpenSSL
+            return "its certificate cannot be read"
         if lacking:
             return f"its certificate does not name the extended key usage {' and '.join(lacking)}"
-        peer_id = pki.peer_id(certificate)
         if self.identity.allowed is not None and peer_id not in self.identity.allowed:
             return f"its key {peer_id.short} is not on the allow-list"
         if host is not None and (refusal := host_refusal(certificate, host)):

@@ -131,7 +131,7 @@ def peer_context(admission: Admission, noted: Noted) -> SSL.Context:
         assert isinstance(connection, PeerConnection), "our contexts make our connections"
         refusal = None if ok else chain_fault(code)
         if refusal is None and depth == 0:
-            refusal = _judge(connection, shown.to_cryptography())
+            refusal = _judge(connection, shown)
         if refusal is not None:
             _note(connection, refusal, noted)
             raise Refused(refusal)
@@ -200,7 +200,11 @@ def tls_fault(error: BaseException) -> str | None:
     return None
 
 
-def _judge(connection: PeerConnection, certificate: x509.Certificate) -> str | None:
+def _judge(connection: PeerConnection, shown: crypto.X509) -> str | None:
+    try:
+        certificate = shown.to_cryptography()
+    except ValueError:  # cryptography is stricter than OpenSSL
+        return "its certificate cannot be read"
     refusal = connection.admission.leaf_refusal(
         certificate, host=connection.host, expected=connection.expected
     )

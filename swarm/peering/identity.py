@@ -8,7 +8,6 @@ again, in ``swarm.peering.tls``.
 
 from __future__ import annotations
 
-import datetime
 import stat
 from pathlib import Path
 
@@ -187,8 +186,3 @@ def _check_mode(path: Path) -> None:
     mode = path.stat().st_mode
     if stat.S_IMODE(mode) & 0o077:
         _log.warn("the private key {path} can be read by other users: chmod 600 {path}", path=str(path))
-
-
-def utc(now: float) -> datetime.datetime:
-    """Seconds since 1970 as the aware datetime ``swarm.pki`` takes."""
-    return datetime.datetime.fromtimestamp(now, datetime.UTC)

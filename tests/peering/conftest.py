@@ -44,6 +44,7 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "no name": (BOTH, ("-days", "30")),
     "rsa": (f"{HERE}\n{BOTH}", ("-days", "30")),
     "ed25519": (f"{HERE}\n{BOTH}", ("-days", "30")),
+    "weak": (f"{HERE}\n{BOTH}", ("-days", "30")),
 }
 
 
@@ -106,6 +107,8 @@ class OpenSSLWorld:
         match kind:
             case "rsa":
                 algorithm = ["-newkey", "rsa:2048"]
+            case "weak":
+                algorithm = ["-newkey", "rsa:1024"]
             case "ed25519":
                 algorithm = ["-newkey", "ed25519"]
             case _:

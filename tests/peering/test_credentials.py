@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted
@@ -125,6 +127,11 @@ def said() -> Iterator[Callable[[], list[str]]]:
     globalLogPublisher.removeObserver(events.append)
 
 
+@pytest.fixture
+def credentials(clock: Clock, authority: AuthorityDirectory) -> Credentials:
+    return Credentials.load(node(authority), clock=clock)
+
+
 def node(authority: AuthorityDirectory, name: str = "n", days: float = 60) -> IdentityPaths:
     return IdentityPaths.in_directory(authority.issue(name, [name], now=NOW, days=days))
 
@@ -225,6 +232,24 @@ def test_strangers_do_not_fill_the_log(
         "no connection with 10.0.0.9: it refuses us: unknown CA (and 4 more)",
     ]
     assert one.refusals == other.refusals == 6
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=4), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_garbage_never_gets_past_tls(
+    clock: Clock, credentials: Credentials, chunks: list[bytes], plausible: bool
+) -> None:
+    pair = Pair(clock, credentials, credentials)
+    wire = pair.wires[0]
+    hello = pair.wires[1].value()
+    if plausible:
+        chunks = [hello[: len(hello) // 2], *chunks, hello]
+    for chunk in chunks:
+        if not wire.gone:
+            wire.protocol.dataReceived(chunk)
+    assert not pair.ends[0].heard
+    with pytest.raises(LookupError):
+        peer_id_of(pair.ends[0].transport)
 
 
 # -- files that change -------------------------------------------------------------
@@ -344,6 +369,12 @@ def test_an_identity_its_own_ca_did_not_sign_is_no_start(
     files = node(authority)
     shutil.copy(AuthorityDirectory.create(tmp_path / "rogue", now=NOW).path / "ca.pem", files.ca)
     with pytest.raises(IdentityError, match="no peer would admit it"):
+        Credentials.load(files, clock=clock)
+
+
+def test_a_key_too_weak_for_openssl_is_no_start(clock: Clock, world: Any) -> None:
+    files = IdentityPaths(world.cert("ca"), world.cert("weak"), world.key("weak"))
+    with pytest.raises(IdentityError, match=r"OpenSSL cannot use it.*too small"):
         Credentials.load(files, clock=clock)
 
 

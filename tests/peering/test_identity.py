@@ -95,6 +95,12 @@ def test_a_key_others_can_read_is_warned_of(world: Any, tmp_path: Path) -> None:
         assert any("chmod" in str(event.get("log_format")) for event in events) == warned
 
 
+def test_a_node_knows_where_it_can_be_dialled(world: Any) -> None:
+    identity = load(paths(world))
+    assert identity.covers("localhost") and identity.covers("127.0.0.1") and identity.covers("::1")
+    assert not identity.covers("10.0.0.1") and not identity.covers("other.example")
+
+
 # -- wrong files -----------------------------------------------------------------
 
 
