@@ -153,7 +153,8 @@ class PublicAPI:
             raise MethodNotAllowed(_methods(path, e.valid_methods or ())) from e
         scope = SCOPES[route]
         if scope is not None:
-            self._guard.check(scope, request.client, request.getHeader("Authorization"))
+            authorization, origin = request.getHeader("Authorization"), request.getHeader("Origin")
+            self._guard.check(scope, request.client, authorization, origin)
             if scope != "admin":
                 self._store.check_allowed(scope)
         if route in ("put_blob", "put_file"):

@@ -1,7 +1,8 @@
 """Who may do what on the public API.
 
-Without a tokens file anybody may read and only clients on this machine may write. With one, the
-file alone decides, for local clients too: a reverse proxy makes every client local. A line is::
+Without a tokens file anybody may read and only clients on this machine may write, but no web page
+from elsewhere that a browser on this machine shows: DNS rebinding makes such a page local. With a
+file, the file alone decides, for local clients too: a reverse proxy makes every client local. A line is::
 
     SHA256-HEX get,put,delete,admin [until=2027-01-31T00:00:00Z]   # comment
     anonymous  get                                                 # without any token
@@ -28,6 +29,7 @@ from swarm.web.errors import Refusal
 SCOPES = frozenset(["get", "put", "delete", "admin"])
 _LINE = re.compile(r"([0-9a-fA-F]{64}|anonymous)\s+([a-z,]+)(?:\s+until=(\S+))?")
 _BEARER = re.compile(r"bearer +(\S{1,1024})", re.IGNORECASE)
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII)
 _CHALLENGE = 'Bearer realm="swarm"'
 
 
@@ -108,11 +110,22 @@ class Guard:
         self._tokens = tokens
         self._clock = clock
 
-    def check(self, scope: str, client: IAddress | None, authorization: str | None) -> None:
-        """:raises Refusal: 401 without a valid token, 403 with one that lacks the scope."""
+    def check(
+        self, scope: str, client: IAddress | None, authorization: str | None, origin: str | None = None
+    ) -> None:
+        """
+        Judge a request.
+
+        :param origin: the ``Origin`` field; browsers send it with every write, others don't.
+        :raises Refusal: 401 without a valid token, 403 with one that lacks the scope.
+        """
         if self._tokens is None:
-            if scope != "get" and not is_local(client):
+            if scope == "get":
+                return
+            if not is_local(client):
                 raise Refusal(403, "only clients on this machine may write: this node has no tokens")
+            if origin is not None and not _LOCAL_ORIGIN.fullmatch(origin):
+                raise Refusal(403, "a page from elsewhere may not write: this node has no tokens")
             return
         now = self._clock.seconds()
         grants = [g for g in self._tokens.grants() if g.until is None or now < g.until]

@@ -15,7 +15,7 @@ import pytest_twisted
 from twisted.internet import reactor as installed
 from twisted.internet import utils
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, serverFromString
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
@@ -200,7 +200,7 @@ async def test_a_playlist_opens_no_other_file(
 ) -> None:
     ffmpeg, curl = need_program("ffmpeg"), need_program("curl")
     need_program("ffprobe")
-    secret = tmp_path / "secret.wav"
+    secret = tmp_path / "secret.ts"  # what ffprobe follows a playlist to, unless told not to
     await run(ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", secret)
     blob = tmp_path / "blob"
     blob.write_text(playlist.format(secret=secret))
@@ -317,3 +317,43 @@ async def test_an_upload_is_paused_while_the_disk_lags(listen: Callable[..., Lis
     assert writers[0].writer.received == size
     client.transport.abortConnection()
     await client.ended
+
+
+@pytest.mark.parametrize("kind", ["ssl", "unix"])
+@pytest_twisted.ensureDeferred
+async def test_other_endpoints_serve_as_well(need_program: Need, tmp_path: Path, kind: str) -> None:
+    """CONTRACT: ``--http`` is any server endpoint; a UNIX socket's clients are local."""
+    curl, openssl = need_program("curl"), need_program("openssl")
+    key, cert, socket, up = (tmp_path / name for name in ("key.pem", "cert.pem", "socket", "up.bin"))
+    up.write_bytes(BLOB)
+    node = Node(clock=reactor, process=reactor)
+    if kind == "ssl":
+        subject = [
+            "-subj",
+            "/CN=localhost",
+            "-days",
+            "1",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ]
+        code, _, err = await run(openssl, "req", "-x509", "-nodes", *subject, "-keyout", key, "-out", cert)
+        assert code == 0, err
+        description = f"ssl:0:privateKey={key}:certKey={cert}:interface=127.0.0.1"
+    else:
+        description = f"unix:{socket}"
+    port = await serverFromString(reactor, description).listen(node.site)
+    url = "http://localhost" if kind == "unix" else f"https://localhost:{port.getHost().port}"
+    options = ["-sSk", "--http1.1"] if kind == "ssl" else ["-sS", "--unix-socket", socket]
+    try:
+        code, out, err = await run(curl, *options, "-T", up, f"{url}/f")
+        assert code == 0 and json.loads(out)["sha512"] == ID.hex, err
+        code, out, err = await run(curl, *options, "-r", "1000000-3999999", f"{url}/{ID}")
+        assert code == 0 and out == BLOB[1_000_000:4_000_000], err
+        code, out, _ = await run(curl, *options, "-X", "PUT", "-H", "Expect: 100-continue", "-H",
+            f"Content-Length: {1 << 50}", "-w", "%{http_code}", "-o", os.devnull, f"{url}/f")  # fmt: skip
+        assert out == b"507"
+    finally:
+        node.site.disconnect()
+        await port.stopListening()

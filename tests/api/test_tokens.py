@@ -47,6 +47,23 @@ def test_without_a_file_anybody_reads_and_only_locals_write() -> None:
 
 
 @pytest.mark.parametrize(
+    "origin, status",
+    [
+        ("http://127.0.0.1:7040", 201),
+        ("http://localhost:7040", 201),
+        ("https://[::1]", 201),
+        ("http://evil.example:7040", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://127.0.0.1.evil.example", 403),
+        ("null", 403),
+    ],
+)
+def test_a_page_from_elsewhere_cannot_write_through_a_local_browser(origin: str, status: int) -> None:
+    """DNS rebinding: the page's own host name points to us, so for the browser it is one origin."""
+    assert Node().ask("PUT", "/f", f"Origin: {origin}", body=b"x").status == status
+
+
+@pytest.mark.parametrize(
     "scope, allowed",
     [
         ("get", [READ]),
