@@ -183,27 +183,40 @@ class Catalog:
 
         :raises StorageFull, StoreFailed: it has no effect.
         """
+
+        def transaction(database: apsw.Connection) -> _T:
+            if durable is not self._durable:
+                database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                result = operation(database)
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:  # some errors have rolled it back already
+                    database.execute("ROLLBACK")
+                raise
+            return result
+
+        return self.consult(transaction)
+
+    def consult(self, question: Callable[[apsw.Connection], _T]) -> _T:
+        """
+        Ask something in one statement. If the catalog proves damaged, an empty one is asked.
+
+        :raises StorageFull, StoreFailed:
+        """
         with self._lock:
             try:
-                return self._attempt(self._connected(), operation, durable)
+                return question(self._connected())
             except _DAMAGED as e:
                 database = self._begin_anew(e)
             except apsw.Error as e:
                 raise _translated(e) from e
             try:
-                return self._attempt(database, operation, durable)
+                return question(database)
             except apsw.Error as e:
                 raise _translated(e) from e
-
-    def _attempt(
-        self, database: apsw.Connection, operation: Callable[[apsw.Connection], _T], durable: bool
-    ) -> _T:
-        if durable is not self._durable:
-            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        with database:
-            result = operation(database)
-        return result
 
     def _connected(self) -> apsw.Connection:
         if self._database is None:
@@ -220,7 +233,7 @@ class Catalog:
             return None if found is None else _row(found)
 
         try:
-            return self.transact(find, durable=False)
+            return self.consult(find)
         except LocalError as e:
             self.log.warn("the catalog cannot be read: {error}", error=e)
             return None
@@ -257,7 +270,7 @@ class Catalog:
             )
             return [_row(each) for each in found]
 
-        return self.transact(find, durable=False)
+        return self.consult(find)
 
     def outlived(self) -> Sequence[Digest]:
         """Blobs whose tombstone is newer than they: a deletion that a crash cut short."""
@@ -307,9 +320,7 @@ class Catalog:
     def buried_at(self, digest: Digest) -> int:
         """The generation of the tombstone a blob lies under; 0 if it lies under none."""
         query = "SELECT generation FROM tombstones WHERE buried AND digest = ?"
-        found = self.transact(
-            lambda database: database.execute(query, (digest.raw,)).fetchone(), durable=False
-        )
+        found = self.consult(lambda database: database.execute(query, (digest.raw,)).fetchone())
         return found[0] if found else 0
 
     def put_owed(self, digest: Digest, peers: Iterable[PeerID]) -> None:
@@ -333,7 +344,7 @@ class Catalog:
         self.transact(lambda database: database.execute(statement, values).fetchall(), durable=True)
 
     def _read(self, statement: str) -> list[tuple[Any, ...]]:
-        return self.transact(lambda database: database.execute(statement).fetchall(), durable=False)
+        return self.consult(lambda database: database.execute(statement).fetchall())
 
 
 def _row(found: tuple[Any, ...]) -> Row:
