@@ -118,7 +118,9 @@ class BlobWriter:
 
     def lagging(self) -> bool:
         """See :meth:`IBlobWriter.lagging`."""
-        return self._turn is not None and self.received - self._hasher.size > self._settings.lag
+        if self._ended or self._turn is None:
+            return False
+        return self.received - self._hasher.size > self._settings.lag
 
     async def caught_up(self) -> None:
         """See :meth:`IBlobWriter.caught_up`."""
