@@ -156,6 +156,9 @@ class Channel(http.HTTPChannel):
         """A line of a head came."""
         if self._closed:
             return
+        if b"\n" in line:
+            self._reject(400, "a line ends with CRLF")
+            return
         if not self._in_head:
             self._in_head = bool(line)
             self._line = line
