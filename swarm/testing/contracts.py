@@ -5,15 +5,14 @@ to damage, mark and restart it. Bind the result to a name that pytest collects::
 
     TestMemoryStore = blobstore_contract(MemoryRig)
 
-The tests are coroutines; the rig says how they are run: on the spot where nothing ever waits, or on
-a real reactor.
+The tests are coroutines. Where nothing ever waits they run on the spot; for a real reactor pass, for
+example, ``runner=pytest_twisted.ensureDeferred``.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -38,6 +37,7 @@ from swarm.model.peers import PeerID
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=SwarmError)
+_S = TypeVar("_S")
 
 MIB = 1 << 20
 
@@ -94,9 +94,6 @@ class StoreRig(Protocol):
     def tombstones(self) -> ITombstones:
         """The tombstones of the same node."""
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a test to its end."""
-
     def damage(self, digest: Digest) -> None:
         """Change a stored byte behind the store's back."""
 
@@ -113,34 +110,50 @@ class StoreRig(Protocol):
 class MakeRig(Protocol):
     """Builds a rig for one test."""
 
-    def __call__(self, *, quota: int | None = None) -> AbstractContextManager[StoreRig]:
+    def __call__(self, *, quota: int | None = None) -> AbstractAsyncContextManager[StoreRig]:
         """A rig that cleans up after itself."""
 
 
-class _Suite:
-    make: MakeRig
-    quota: int | None = None
+Test = Callable[[Any], Coroutine[Any, Any, None]]
+Runner = Callable[[Test], Callable[[Any], None]]
+_TestOnRig = Callable[[Any, StoreRig], Coroutine[Any, Any, None]]
 
 
-_S = TypeVar("_S", bound=_Suite)
+def synchronously(test: Test) -> Callable[[Any], None]:
+    """Run a test that never waits."""
+
+    def run(self: Any) -> None:
+        at_once(test(self))
+
+    return run
 
 
-def _on_rig(
-    *, quota: int | None = None
-) -> Callable[[Callable[[_S, StoreRig], Coroutine[Any, Any, None]]], Callable[[_S], None]]:
-    """Turn a coroutine method into a test that gets a rig of its own."""
+_QUOTAS: dict[_TestOnRig, int] = {}
 
-    def decorate(test: Callable[[_S, StoreRig], Coroutine[Any, Any, None]]) -> Callable[[_S], None]:
-        # No functools.wraps: pytest would look through it and take ``rig`` for a fixture.
-        @functools.wraps(test, assigned=("__name__", "__qualname__", "__doc__", "__module__"))
-        def run(self: _S) -> None:
-            with type(self).make(quota=quota) as rig:
-                rig.run(test(self, rig))
 
-        del run.__wrapped__
-        return run
+def _quota(limit: int) -> Callable[[_TestOnRig], _TestOnRig]:
+    """Let a test run on a store with a quota."""
 
-    return decorate
+    def note(test: _TestOnRig) -> _TestOnRig:
+        _QUOTAS[test] = limit
+        return test
+
+    return note
+
+
+def _suite(tests: type[_S], make: MakeRig, runner: Runner) -> type[_S]:
+    """A subclass whose tests take no argument: each gets a rig of its own."""
+
+    def bound(test: _TestOnRig) -> Callable[[Any], None]:
+        async def run(self: Any) -> None:
+            async with make(quota=_QUOTAS.get(test)) as rig:
+                await test(self, rig)
+
+        run.__name__, run.__qualname__ = test.__name__, test.__qualname__
+        return runner(run)
+
+    bodies = {name: bound(test) for name, test in vars(tests).items() if name.startswith("test_")}
+    return type(tests.__name__, (tests,), bodies)
 
 
 async def put(store: IBlobStore, data: bytes, name: str | None = None, declared: bool = True) -> Stored:
@@ -169,10 +182,9 @@ def _texts(names: tuple[Filename, ...]) -> list[str]:
     return [name.text for name in names]
 
 
-class BlobStoreContract(_Suite):
+class BlobStoreContract:
     """:class:`swarm.interfaces.IBlobStore`, its readers and writers."""
 
-    @_on_rig()
     async def test_what_is_put_is_read_back(self, rig: StoreRig) -> None:
         for size in (0, 1, 127, 128, 65_536, MIB - 1, MIB, MIB + 1, 3 * MIB):
             for declared in (True, False):
@@ -184,7 +196,6 @@ class BlobStoreContract(_Suite):
                 assert await rig.store.stat(stored.info.digest) == stored.info
                 assert await content(rig.store, stored.info.digest) == data
 
-    @_on_rig()
     async def test_any_part_of_a_blob_can_be_read(self, rig: StoreRig) -> None:
         data = pattern(2 * MIB + 17)
         reader = await rig.store.open((await put(rig.store, data)).info.digest)
@@ -195,7 +206,6 @@ class BlobStoreContract(_Suite):
             assert now is None or (data[start:stop].startswith(now) and (now or start == stop))
         reader.close()
 
-    @_on_rig()
     async def test_the_same_bytes_again_are_known_and_may_bring_a_name(self, rig: StoreRig) -> None:
         data = pattern(1000)
         assert (await put(rig.store, data, "one")).new
@@ -206,7 +216,6 @@ class BlobStoreContract(_Suite):
         assert rig.store.usage().blobs == 1
         assert rig.store.usage().bytes == 1000
 
-    @_on_rig()
     async def test_more_or_fewer_bytes_than_declared_are_refused(self, rig: StoreRig) -> None:
         longer = await rig.store.writer(10)
         refuses(LengthMismatch, longer.write, b"eleven byte")
@@ -216,7 +225,6 @@ class BlobStoreContract(_Suite):
         await refused(LengthMismatch, shorter.finish())
         await self._nothing_was_kept(rig)
 
-    @_on_rig()
     async def test_bytes_that_do_not_hash_to_what_was_expected_are_refused(self, rig: StoreRig) -> None:
         writer = await rig.store.writer(5, expect=Digest.of(b"right"))
         writer.write(b"wrong")
@@ -227,7 +235,6 @@ class BlobStoreContract(_Suite):
         right.write(b"right")
         assert (await right.finish()).new
 
-    @_on_rig()
     async def test_an_aborted_write_leaves_nothing(self, rig: StoreRig) -> None:
         writer = await rig.store.writer(None)
         writer.write(pattern(MIB))
@@ -242,7 +249,7 @@ class BlobStoreContract(_Suite):
         assert (usage.blobs, usage.bytes, usage.partials) == (0, 0, 0)
         assert await rig.store.digests() == []
 
-    @_on_rig(quota=1000)
+    @_quota(1000)
     async def test_the_quota_counts_blobs_and_writes_under_way(self, rig: StoreRig) -> None:
         await put(rig.store, pattern(400))
         under_way = await rig.store.writer(400)
@@ -252,7 +259,7 @@ class BlobStoreContract(_Suite):
         under_way.abort()
         assert (await put(rig.store, pattern(600, 1))).new
 
-    @_on_rig(quota=1000)
+    @_quota(1000)
     async def test_the_quota_meters_a_write_of_unknown_length(self, rig: StoreRig) -> None:
         writer = await rig.store.writer(None)
         writer.write(pattern(600))
@@ -262,7 +269,7 @@ class BlobStoreContract(_Suite):
         await self._nothing_was_kept(rig)
         rig.store.check_room(1000)
 
-    @_on_rig(quota=1000)
+    @_quota(1000)
     async def test_the_quota_counts_pulls(self, rig: StoreRig) -> None:
         partial = await rig.store.partial(Digest.of(b"?"), 600)
         assert rig.store.usage().partials == 1
@@ -273,7 +280,6 @@ class BlobStoreContract(_Suite):
         assert rig.store.usage().partials == 0
         rig.store.check_room(1000)
 
-    @_on_rig()
     async def test_what_is_not_held_is_missing(self, rig: StoreRig) -> None:
         digest = Digest.of(b"nothing")
         assert await rig.store.stat(digest) is None
@@ -284,7 +290,6 @@ class BlobStoreContract(_Suite):
         await refused(BlobMissing, rig.store.add_name(digest, Filename.parse("x")))
         await rig.store.check_markers(digest)
 
-    @_on_rig()
     async def test_markers_answer_for_a_blob_held_or_not(self, rig: StoreRig) -> None:
         held = (await put(rig.store, b"held")).info.digest
         for digest in (held, Digest.of(b"not held")):
@@ -300,14 +305,12 @@ class BlobStoreContract(_Suite):
         assert (await put(rig.store, b"held")).new
         await refused(BlobForbidden, rig.store.open(held))
 
-    @_on_rig()
     async def test_methods_are_switched_off_node_wide(self, rig: StoreRig) -> None:
         for method in ("get", "put", "delete"):
             rig.store.check_allowed(method)
             rig.switch_off(method)
             refuses(MethodDenied, rig.store.check_allowed, method)
 
-    @_on_rig()
     async def test_a_damaged_blob_is_never_opened_and_a_put_heals_it(self, rig: StoreRig) -> None:
         data = pattern(MIB + 5)
         digest = (await put(rig.store, data, "kept")).info.digest
@@ -319,7 +322,6 @@ class BlobStoreContract(_Suite):
         assert (await put(rig.store, data)).new
         assert await content(rig.store, digest) == data
 
-    @_on_rig()
     async def test_a_put_replaces_a_damaged_blob_nobody_had_noticed(self, rig: StoreRig) -> None:
         data = pattern(1000)
         digest = (await put(rig.store, data)).info.digest
@@ -328,7 +330,6 @@ class BlobStoreContract(_Suite):
         assert await content(rig.store, digest) == data
         assert rig.store.usage().bytes == 1000
 
-    @_on_rig()
     async def test_verify_tells_good_from_damaged(self, rig: StoreRig) -> None:
         for size in (1, MIB, 5 * MIB + 1):
             digest = (await put(rig.store, pattern(size))).info.digest
@@ -337,7 +338,6 @@ class BlobStoreContract(_Suite):
             assert not await rig.store.verify(digest)
             await refused(BlobMissing, rig.store.verify(digest))
 
-    @_on_rig()
     async def test_midstates_are_those_of_the_bytes(self, rig: StoreRig) -> None:
         for size in (0, MIB, MIB + 1, 3 * MIB):
             data = pattern(size)
@@ -358,14 +358,12 @@ class BlobStoreContract(_Suite):
             (end,) = await partial.end_states(index, [before(index)])
             assert end == after(index, partial.digest.raw)
 
-    @_on_rig()
     async def test_midstates_of_a_damaged_blob_are_not_invented(self, rig: StoreRig) -> None:
         digest = (await put(rig.store, pattern(MIB + 1))).info.digest
         midstates = await rig.store.midstates(digest)
         rig.damage(digest)
         assert await rig.store.midstates(digest) in (None, midstates)
 
-    @_on_rig()
     async def test_deleting_frees_the_room_and_a_put_brings_it_back(self, rig: StoreRig) -> None:
         stored = await put(rig.store, pattern(5000), "x")
         assert await rig.store.delete(stored.info.digest) == stored.info
@@ -376,7 +374,6 @@ class BlobStoreContract(_Suite):
         assert again.new
         assert again.info.names == ()
 
-    @_on_rig()
     async def test_a_reader_outlives_the_deletion(self, rig: StoreRig) -> None:
         data = pattern(MIB)
         digest = (await put(rig.store, data)).info.digest
@@ -385,7 +382,6 @@ class BlobStoreContract(_Suite):
         assert await reader.read(0, MIB) == data
         reader.close()
 
-    @_on_rig()
     async def test_names_are_kept_each_once_the_newest_last(self, rig: StoreRig) -> None:
         digest = (await put(rig.store, b"named", "a")).info.digest
         for name in ("b", "b", "ünï.txt", "a"):
@@ -395,7 +391,6 @@ class BlobStoreContract(_Suite):
         assert _texts(info.names) == ["b", "ünï.txt", "a"]
         assert info.filename == Filename.parse("a")
 
-    @_on_rig()
     async def test_ids_are_listed_in_order_by_page(self, rig: StoreRig) -> None:
         all_ids = sorted([(await put(rig.store, b"%d" % n)).info.digest for n in range(7)])
         assert await rig.store.digests() == all_ids
@@ -405,7 +400,6 @@ class BlobStoreContract(_Suite):
             seen += page
         assert seen == all_ids
 
-    @_on_rig()
     async def test_blobs_names_and_totals_survive_a_restart(self, rig: StoreRig) -> None:
         stored = await put(rig.store, pattern(MIB + 3), "x")
         midstates = await rig.store.midstates(stored.info.digest)
@@ -425,7 +419,6 @@ class BlobStoreContract(_Suite):
         partial.write(0, [memoryview(data)[: half // 2], memoryview(data)[half // 2 : half]])
         return partial
 
-    @_on_rig()
     async def test_a_pull_becomes_a_blob(self, rig: StoreRig) -> None:
         for size in (0, 1, 2 * MIB, 2 * MIB + 1):
             data = pattern(size)
@@ -442,7 +435,6 @@ class BlobStoreContract(_Suite):
         assert (usage.blobs, usage.bytes, usage.partials) == (4, 4 * MIB + 2, 0)
         assert await rig.store.unfinished() == []
 
-    @_on_rig()
     async def test_late_bytes_never_reach_a_published_blob(self, rig: StoreRig) -> None:
         data = pattern(1000)
         partial = await self._pull(rig, data)
@@ -451,7 +443,6 @@ class BlobStoreContract(_Suite):
         partial.close()
         assert await content(rig.store, Digest.of(data)) == data
 
-    @_on_rig()
     async def test_a_pull_of_a_blob_that_came_by_another_way_is_not_new(self, rig: StoreRig) -> None:
         data = pattern(1000)
         partial = await self._pull(rig, data)
@@ -460,7 +451,6 @@ class BlobStoreContract(_Suite):
         partial.close()
         assert rig.store.usage().blobs == 1
 
-    @_on_rig()
     async def test_a_grain_is_hashed_from_each_start(self, rig: StoreRig) -> None:
         data = pattern(2 * MIB)
         partial = await self._pull(rig, data)
@@ -471,7 +461,6 @@ class BlobStoreContract(_Suite):
         assert final == Digest.of(data).raw
         partial.close()
 
-    @_on_rig()
     async def test_marked_grains_survive_a_restart(self, rig: StoreRig) -> None:
         data = pattern(3 * MIB + 9)
         partial = await self._pull(rig, data)
@@ -493,7 +482,6 @@ class BlobStoreContract(_Suite):
         assert await resumed.recheck(3) is None
         resumed.close()
 
-    @_on_rig()
     async def test_a_left_over_of_another_size_is_discarded(self, rig: StoreRig) -> None:
         data = pattern(1000)
         partial = await self._pull(rig, data)
@@ -508,10 +496,9 @@ class BlobStoreContract(_Suite):
         assert await rig.store.unfinished() == []
 
 
-class HintsContract(_Suite):
+class HintsContract:
     """:class:`swarm.interfaces.IHintStore`."""
 
-    @_on_rig()
     async def test_hints_are_remembered_once_and_forgotten(self, rig: StoreRig) -> None:
         one, two = sorted([Digest.of(b"1"), Digest.of(b"2")])
         await rig.hints.add(two, 2)
@@ -522,17 +509,15 @@ class HintsContract(_Suite):
         await rig.hints.remove(one)
         assert list(await rig.hints.pending()) == [(two, 4)]
 
-    @_on_rig()
     async def test_hints_survive_a_restart(self, rig: StoreRig) -> None:
         await rig.hints.add(Digest.of(b"1"), 2)
         await rig.restart()
         assert list(await rig.hints.pending()) == [(Digest.of(b"1"), 2)]
 
 
-class TombstonesContract(_Suite):
+class TombstonesContract:
     """:class:`swarm.interfaces.ITombstones`."""
 
-    @_on_rig()
     async def test_generations_only_grow(self, rig: StoreRig) -> None:
         digest, stones = Digest.of(b"1"), rig.tombstones
         assert (stones.generation(digest), stones.buried(digest)) == (0, False)
@@ -550,7 +535,6 @@ class TombstonesContract(_Suite):
         await stones.revive(digest, 5)
         assert (stones.generation(digest), stones.buried(digest)) == (5, False)
 
-    @_on_rig()
     async def test_debts_are_of_the_newest_generation_until_paid(self, rig: StoreRig) -> None:
         digest, stones = Digest.of(b"1"), rig.tombstones
         one, two = PeerID(b"1" * 32), PeerID(b"2" * 32)
@@ -563,7 +547,6 @@ class TombstonesContract(_Suite):
         await stones.bury(digest, 2)
         assert list(await stones.owed()) == [(digest, 2, two)]
 
-    @_on_rig()
     async def test_tombstones_survive_a_restart(self, rig: StoreRig) -> None:
         await rig.tombstones.bury(Digest.of(b"1"), 1)
         await rig.tombstones.bury(Digest.of(b"2"), 1)
@@ -576,16 +559,16 @@ class TombstonesContract(_Suite):
         assert list(await rig.tombstones.owed()) == [(Digest.of(b"1"), 1, PeerID(b"1" * 32))]
 
 
-def blobstore_contract(make: MakeRig) -> type[BlobStoreContract]:
+def blobstore_contract(make: MakeRig, runner: Runner = synchronously) -> type[BlobStoreContract]:
     """The suite of :class:`swarm.interfaces.IBlobStore`."""
-    return type("BlobStore", (BlobStoreContract,), {"make": staticmethod(make)})
+    return _suite(BlobStoreContract, make, runner)
 
 
-def hints_contract(make: MakeRig) -> type[HintsContract]:
+def hints_contract(make: MakeRig, runner: Runner = synchronously) -> type[HintsContract]:
     """The suite of :class:`swarm.interfaces.IHintStore`."""
-    return type("Hints", (HintsContract,), {"make": staticmethod(make)})
+    return _suite(HintsContract, make, runner)
 
 
-def tombstones_contract(make: MakeRig) -> type[TombstonesContract]:
+def tombstones_contract(make: MakeRig, runner: Runner = synchronously) -> type[TombstonesContract]:
     """The suite of :class:`swarm.interfaces.ITombstones`."""
-    return type("Tombstones", (TombstonesContract,), {"make": staticmethod(make)})
+    return _suite(TombstonesContract, make, runner)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
@@ -20,7 +20,7 @@ from swarm.storage.filesystem import FilesystemStore
 from swarm.storage.layout import Layout
 from swarm.storage.ledgers import Hints, Tombstones
 from swarm.storage.settings import StoreSettings
-from swarm.testing.contracts import StoreRig, at_once
+from swarm.testing.contracts import StoreRig
 from swarm.testing.memory import MemoryHints, MemoryStore, MemoryTombstones
 
 _P = ParamSpec("_P")
@@ -55,9 +55,6 @@ class MemoryRig:
     def tombstones(self) -> MemoryTombstones:
         return self.store.tombstones
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return at_once(work)
-
     def damage(self, digest: Digest) -> None:
         self.store.damage(digest)
 
@@ -82,7 +79,6 @@ class FilesystemRig:
         *,
         clock: IReactorTime | None = None,
         run_blocking: RunBlocking = on_the_spot,
-        run: Callable[[Coroutine[Any, Any, Any]], Any] = at_once,
         disk: Disk | None = None,
         sha512: Sha512 = SHA512,
     ) -> None:
@@ -90,7 +86,6 @@ class FilesystemRig:
         self.layout = Layout(path)
         self.clock = clock or epoch()
         self.disk = disk or Disk()
-        self.run = run
         self._settings = StoreSettings(quota=quota, reserve=0)
         self._run_blocking = run_blocking
         self._sha512 = sha512
@@ -144,17 +139,19 @@ class FilesystemRig:
         await self.crash()
 
 
-@contextmanager
-def memory(*, quota: int | None = None) -> Iterator[StoreRig]:
+@asynccontextmanager
+async def memory(*, quota: int | None = None) -> AsyncIterator[StoreRig]:
     """A rig in memory."""
     yield MemoryRig(quota)
 
 
-@contextmanager
-def filesystem(*, quota: int | None = None) -> Iterator[FilesystemRig]:
-    """A rig on the disk, without threads."""
+@asynccontextmanager
+async def filesystem(
+    *, quota: int | None = None, run_blocking: RunBlocking = on_the_spot
+) -> AsyncIterator[FilesystemRig]:
+    """A rig on the disk; without threads unless told otherwise."""
     with tempfile.TemporaryDirectory(prefix="swarm-test-") as path:
-        rig = FilesystemRig(path, quota)
-        at_once(rig.store.start())
+        rig = FilesystemRig(path, quota, run_blocking=run_blocking)
+        await rig.store.start()
         yield rig
-        at_once(rig.store.stop())
+        await rig.store.stop()
