@@ -176,6 +176,29 @@ def test_tls_runs_on_the_clock_it_is_given(clock: Clock, authority: AuthorityDir
     assert not clock.getDelayedCalls()
 
 
+def test_a_certificate_alone_proves_nothing(clock: Clock, authority: AuthorityDirectory) -> None:
+    """It is shown before its key is proven: an id is given out only when the handshake is done."""
+    one, two = (Credentials.load(node(authority, name), clock=clock) for name in "nm")
+    pair = Pair(clock, one, two)
+    acceptor, _dialer = pair.ends
+    here, there = pair.wires
+    here.protocol.dataReceived(there.value())
+    there.clear()
+    there.protocol.dataReceived(here.value())
+    shown = 0
+    for byte in there.value():
+        here.protocol.dataReceived(bytes([byte]))
+        connection = acceptor.transport.getHandle()  # type: ignore[union-attr]  # it is connected
+        if (
+            connection.certificate is not None
+            and connection.get_state_string() != b"SSL negotiation finished successfully"
+        ):
+            shown += 1
+            with pytest.raises(LookupError):
+                peer_id_of(acceptor.transport)
+    assert shown and peer_id_of(acceptor.transport) == two.peer_id
+
+
 def test_a_refusal_reaches_both_ends_in_words(clock: Clock, authority: AuthorityDirectory) -> None:
     one, two = (Credentials.load(node(authority, name), clock=clock) for name in "nm")
     pair = Pair(clock, one, two, host="other.example")
@@ -308,6 +331,26 @@ def test_what_is_wrong_is_said_once_and_the_last_good_stays(
     shutil.copy(other.key, files.key)
     clock.advance(1)
     assert credentials.identity.name == "m"
+    running.cancel()
+
+
+def test_a_failure_is_tried_again_even_if_nothing_seems_to_have_changed(
+    clock: Clock, authority: AuthorityDirectory
+) -> None:
+    """A file may be read half written, and be complete within the same tick of the file system's clock."""
+    files = node(authority)
+    credentials = Credentials.load(files, clock=clock)
+    running = watching(credentials)
+    before, good = credentials.identity, files.cert.read_bytes()
+    files.cert.write_bytes(b"x" * len(good))
+    later(files.cert)
+    stamp = files.cert.stat().st_mtime_ns
+    clock.advance(1)
+    assert credentials.identity is before
+    files.cert.write_bytes(good)
+    os.utime(files.cert, ns=(stamp, stamp))
+    clock.advance(1)
+    assert credentials.identity is not before
     running.cancel()
 
 
