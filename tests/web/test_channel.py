@@ -276,6 +276,40 @@ def test_a_client_that_leaves_while_undecided_cancels_the_decision() -> None:
     assert door.clock.getDelayedCalls() == []
 
 
+def test_a_decision_that_comes_too_late_is_aborted() -> None:
+    """A decision that swallows its cancellation still may not leave a sink open."""
+    door, sink = Door(), Sink()
+    verdict: Deferred[Sink] = Deferred(lambda d: d.callback(sink))
+    door.decide = lambda request: verdict
+    wire = door.wire()
+    wire.send(put(3))
+    wire.hang_up()
+    assert sink.aborted
+
+
+def test_a_decision_that_fails_later_is_answered() -> None:
+    door = Door()
+    verdict: Deferred[Sink] = Deferred()
+    door.decide = lambda request: verdict
+    wire = door.wire()
+    wire.send(put(3))
+    verdict.errback(Refusal(403, "no"))
+    assert [each.status for each in wire.responses()] == [403]
+
+
+def test_a_resource_that_raises_is_500() -> None:
+    door = Door()
+
+    def render(request: object) -> bytes:
+        raise RuntimeError("secret")
+
+    door.leaf.render = render  # type: ignore[method-assign]
+    wire = door.wire()
+    wire.send(GET + b"\r\n")
+    [response] = wire.responses()
+    assert response.status == 500 and b"secret" not in response.body
+
+
 def test_after_a_refusal_what_is_in_flight_is_thrown_away_for_a_while() -> None:
     """A close with bytes unread is a reset, which can destroy the answer on its way."""
     door = Door()
