@@ -28,7 +28,6 @@ before its own copy is complete, else it could be framed by a list it was given.
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Iterator, Mapping
 
 from attrs import define, field
@@ -62,7 +61,6 @@ class Trust:
         self.grains = grains
         self._claims: list[_Claim] = []  # live lists, in the order they were first offered
         self._working: _Claim | None = None
-        self._refuted: set[bytes] = set()  # SHA-256 of lists proven wrong
         self._own: dict[PeerID, _Claim] = {}
         self._whole: set[PeerID] = set()
         self._relays: set[PeerID] = set()
@@ -104,10 +102,7 @@ class Trust:
         if peer in self._own:
             if self._own[peer].midstates != midstates:
                 self._prove(found, peer, None, "list", "it offered two different lists")
-        elif _fingerprint(midstates) in self._refuted:
-            self._prove(found, peer, None, "list", "it offered a list already refuted")
         elif (grain := self._contradiction(midstates)) is not None:
-            self._refuted.add(_fingerprint(midstates))
             self._prove(found, peer, grain, "list", "its list contradicts bytes already hashed")
         else:
             self._support(found, peer, midstates)
@@ -265,7 +260,6 @@ class Trust:
 
     def _refute(self, found: Findings, claim: _Claim, grain: int) -> None:
         self._claims.remove(claim)
-        self._refuted.add(_fingerprint(claim.midstates))
         for peer in sorted(claim.supporters):
             self._prove(found, peer, grain, "list", "its list misses the start of bytes that reach its end")
 
@@ -394,7 +388,3 @@ class Trust:
         claim.supporters.remove(peer)
         if not claim.supporters and claim is not self._working and claim in self._claims:
             self._claims.remove(claim)
-
-
-def _fingerprint(midstates: Midstates) -> bytes:
-    return hashlib.sha256(midstates.inner).digest()

@@ -104,6 +104,49 @@ def test_a_blob_of_one_grain_needs_no_list(data: bytes) -> None:
     assert trust.complete and trust.midstates().inner == b""
 
 
+def test_nobody_has_to_offer_the_list_of_one_grain() -> None:
+    trust = Trust(Digest(end_state(IV, b"small")), Grains(5, GRAIN))
+    assert trust.judge(0, (A,), {IV: end_state(IV, b"small")}).accepted == (0,) and trust.complete
+
+
+def test_the_last_grain_is_wanted_again_when_it_fails(trust: Trust) -> None:
+    trust.offer(A, listed(TRUE))
+    receive(trust, 3, B, data=FORGED[3])
+    assert trust.wanted() == (3,)
+
+
+def test_a_rehash_is_asked_for_again_when_its_answer_comes_too_late(trust: Trust) -> None:
+    trust.offer(A, listed(TRUE))
+    assert trust.judge(1, (A,), {}).rehash == (1,)
+    assert trust.judge(1, (A,), {}).rehash == (1,)
+
+
+def test_who_is_convicted_in_the_same_breath_is_not_called_suspended(trust: Trust) -> None:
+    """Its held grain falls with the list it fits, and the suffix then reaches where it failed before."""
+    forged = chain(FORGED)
+    trust.offer(A, listed(TRUE))
+    trust.offer(D, listed([*forged[:4], TRUE[4]]))
+    trust.claim(C, complete=True)
+    assert receive(trust, 0, C, data=FORGED[0]) == Judgement()
+    assert receive(trust, 2, C, data=b"other").suspended == (C,)
+    receive(trust, 2, A)
+    judgement = receive(trust, 3, A)
+    assert judgement.reopened == (0,) and {proof.peer for proof in judgement.proofs} == {C, D}
+    assert judgement.suspended == () == judgement.need_list_of and not trust.suspended
+
+
+def test_once_nothing_is_accepted_any_more_votes_count_again(trust: Trust) -> None:
+    forged = chain([FORGED[0], *PARTS[1:]])
+    trust.offer(A, listed([*forged[:4], TRUE[4]]))
+    receive(trust, 0, A, data=FORGED[0])
+    trust.offer(B, lying(1))
+    trust.offer(C, listed(TRUE))
+    assert trust.offer(A, listed(TRUE)).reopened == (0,)  # its second list convicts it
+    assert trust.starts(1)[0] == b"x" * 64
+    trust.offer(D, listed(TRUE))
+    assert trust.starts(1)[0] == TRUE[1]
+
+
 def test_who_contradicts_its_own_list_is_convicted(trust: Trust) -> None:
     trust.offer(A, listed(TRUE))
     trust.offer(B, listed(TRUE))
