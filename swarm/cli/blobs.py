@@ -122,14 +122,13 @@ class _watching:
         with self._session.connect() as connection:
             while not self._over.wait(_LOOK_EVERY):
                 try:
-                    document = connection.document("GET", f"/{self._digest.hex}/locations")
+                    # Not /locations, which would make the node ask all its peers.
+                    pulls = connection.document("GET", "/ready").get("pulls", ())
                 except Failure:
                     continue
-                pull = document.get("pull") or {}
-                lines = pull.get("sources", ()) if isinstance(pull, dict) else ()
-                self._meter.sources(
-                    SourceLine.from_document(each) for each in lines if isinstance(each, dict)
-                )
+                ours = [pull for pull in pulls if pull.get("sha512") == self._digest.hex]
+                for each in ours[:1]:
+                    self._meter.sources(map(SourceLine.from_document, each.get("sources", ())))
 
 
 def _own_name(connection: Any, digest: Digest) -> Path:

@@ -8,6 +8,7 @@ hold, is in :mod:`swarm.cli.story`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -48,8 +49,17 @@ def demo(file: Path | None, mebibytes: int, keep: bool) -> None:
 
     stage = Stage(Path(".demo").resolve())
     with _interruptible(), stage.set_up(keep) as swarm:
-        tell(stage, swarm, file.resolve() if file is not None else None, mebibytes << 20)
+        try:
+            tell(stage, swarm, file.resolve() if file is not None else None, mebibytes << 20)
+        except Failure:
+            stage.summarize()
+            raise
         stage.summarize()
+        click.echo(f"\nAll of it held, in {time.monotonic() - stage.began:.0f} seconds.")
+
+
+class NotOurs(Failure):
+    """The directory is not there for the taking."""
 
 
 @define
@@ -81,26 +91,45 @@ class Stage:
     @contextlib.contextmanager
     def set_up(self, keep: bool) -> Iterator[Swarm]:
         """The directory and a swarm without nodes; afterwards neither is left, unless something failed."""
-        from swarm.testing.processes import NodeFailed, swarm_in
+        from http.client import HTTPException
 
-        if self.directory.exists():
-            if not (self.directory / _MARKER).exists():
-                raise Failure(f"{self.directory} exists and is no demo's; move it away")
-            shutil.rmtree(self.directory)
-        self.directory.mkdir()
-        (self.directory / _MARKER).touch()
-        (self.directory / "tmp").mkdir()
+        from swarm.testing.processes import swarm_in
+
         try:
-            with swarm_in(self.directory / "swarm") as swarm:
+            with self._claimed(), swarm_in(self.directory / "swarm") as swarm:
                 yield swarm
-        except (Failure, NodeFailed, AssertionError) as e:
-            click.echo(f"\nThe logs of the nodes are in {self.directory}/swarm/*/log", err=True)
-            raise e if isinstance(e, Failure) else Failure(str(e).splitlines()[0]) from e
+        except NotOurs:
+            raise
+        except (Failure, AssertionError, HTTPException) as e:
+            click.echo(f"\nWhat the nodes wrote is in {self.directory}/swarm/*/log", err=True)
+            if isinstance(e, Failure):
+                raise
+            first, *rest = str(e).strip().splitlines()
+            raise Failure(" ".join([first, *rest[-1:]])) from e
         except BaseException:
             shutil.rmtree(self.directory, ignore_errors=True)
             raise
         if not keep:
             shutil.rmtree(self.directory)
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """An empty directory that is ours alone; one that is somebody's, or in use, is not touched."""
+        if self.directory.exists() and not (self.directory / _MARKER).exists():
+            raise NotOurs(f"{self.directory} exists and is no demo's; move it away")
+        self.directory.mkdir(exist_ok=True)
+        with (self.directory / _MARKER).open("a") as marker:
+            try:
+                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise NotOurs(f"another demo runs in {self.directory}") from e
+            for left in self.directory.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.name != _MARKER:
+                    left.unlink()
+            (self.directory / "tmp").mkdir()
+            yield
 
     def start(self, swarm: Swarm, *options: str) -> list[Node]:
         """Four nodes that know each other."""
@@ -119,7 +148,6 @@ class Stage:
         click.echo()
         for held, claim in self.held:
             click.echo(f"  {'held' if held else 'FAILED'}   {printable(claim)}")
-        click.echo(f"\nAll of it held, in {time.monotonic() - self.began:.0f} seconds.")
 
 
 @contextlib.contextmanager

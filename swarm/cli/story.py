@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import random
 import signal
@@ -99,6 +98,8 @@ def _store(stage: Stage, nodes: Sequence[Node], file: Path) -> tuple[Digest, lis
                 missing.remove(node)
                 stage.say(f"  {node.name} has it, durable and verified")
             running.join(0.02)
+    for node in [each for each in missing if each.has(expected.hex)]:
+        stage.say(f"  {node.name} has it, durable and verified")
     if problem:
         raise problem[0]
     names = set(document["holders"])
@@ -199,6 +200,7 @@ def _resume(stage: Stage, client: _Client, file: Path) -> None:
         f"{node.name} resumed by itself: {size_text(kept)} were on its disk and proven again, "
         f"{size_text(fetched)} were fetched, in {time.monotonic() - began:.1f} s",
     )
+    stage.say(f"  it has all of it: {size_text(kept)} from its own disk, {size_text(fetched)} from its peers")
     client.back.set()
     client.finish()
     stage.check(client.interrupted_at is not None, "the client's download was cut by the kill")
@@ -259,6 +261,7 @@ def _heal(stage: Stage, bad: Node, digest: Digest) -> None:
             and _hash(bad.blob(digest.hex)) == digest
         )
 
+    stage.say(f"{bad.name} has been told, and looks at its own copy")
     stage.wait(healed, f"{bad.name} put its bad copy aside and fetched a good one")
     stage.check(True, f"{bad.name}, told of it, put its bad copy into quarantine and fetched a good one")
 
@@ -315,10 +318,8 @@ def _watch(node: Node, digest: Digest, bursts: _Bursts) -> Iterator[dict[str, An
     deadline = time.monotonic() + 600
     while not node.has(digest.hex):
         bursts.run()
-        status, _, answer = node.request("GET", f"/{digest.hex}/locations", timeout=30)
-        pull = json.loads(answer).get("pull") if status == 200 else None
-        if pull:
-            yield pull
+        # Not /locations: it would ask the peers, which are resting.
+        yield from (pull for pull in node.ready()["pulls"] if pull["sha512"] == digest.hex)
         if time.monotonic() > deadline:
             raise Failure(f"{node.name} does not finish its pull")
 

@@ -41,6 +41,13 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / ".demo/mine").exists()
 
 
+def test_two_demos_do_not_share_a_directory(tmp_path: Path) -> None:
+    with Stage(tmp_path / ".demo").set_up(keep=False) as swarm:
+        with pytest.raises(Failure, match="another demo"), Stage(tmp_path / ".demo").set_up(keep=False):
+            pass
+        assert swarm.directory.exists()
+
+
 def test_what_does_not_hold_ends_the_story(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.check(True, "this")
