@@ -24,7 +24,7 @@ from swarm.model.midstates import Midstates
 from swarm.storage import names
 from swarm.storage.catalog import Catalog
 from swarm.storage.descriptor import Descriptor
-from swarm.storage.disk import Disk, Stat, read_at, read_file, write_all
+from swarm.storage.disk import Disk, Stat, make_room, read_at, read_file, write_all
 from swarm.storage.layout import DATA, FORBIDDEN, MISSING, Layout, is_fan_out
 from swarm.storage.publish import Publisher
 from swarm.storage.volume import Volume
@@ -194,9 +194,8 @@ class Adoption:
     def _copied(self, source: Descriptor, target: Descriptor, size: int) -> tuple[Digest, Midstates | None]:
         hasher = self._sha512.hasher()
         with source.held() as old, target.held() as new:
-            if size:
-                with self._volume.guard("making room for a copy"):
-                    self._disk.fallocate(new, size)
+            with self._volume.guard("making room for a copy"):
+                make_room(self._disk, new, size)
             while hasher.size < size:
                 with self._volume.guard("reading what is to be adopted", write=False):
                     piece = read_at(self._disk, old, min(_PIECE, size - hasher.size), hasher.size)

@@ -24,6 +24,9 @@ _FICLONE: Final = 0x40049409
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WOULD_BLOCK = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 
+#: What ``fallocate`` raises where room cannot be reserved.
+NO_FALLOCATE: Final = frozenset([errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+
 #: What ``tmpfile`` raises where the file system (or kernel) has no unnamed files.
 NO_TMPFILE: Final = frozenset([errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS])
 
@@ -219,6 +222,20 @@ def write_all(disk: Disk, fd: int, data: Sequence[ReadableBuffer], offset: int) 
         if count:
             views[0] = views[0][count:]
     return offset - start
+
+
+def make_room(disk: Disk, fd: int, length: int) -> None:
+    """
+    Reserve disk for ``length`` bytes where the file system can.
+
+    :raises OSError: ``ENOSPC`` now instead of in the middle, where it can.
+    """
+    if length:
+        try:
+            disk.fallocate(fd, length)
+        except OSError as e:
+            if e.errno not in NO_FALLOCATE:
+                raise
 
 
 def read_at(disk: Disk, fd: int, length: int, offset: int) -> bytes:

@@ -112,8 +112,7 @@ class FilesystemStore:
         """See :meth:`IBlobStore.start`. After an unclean stop, the disk is compared in the background."""
         await self._work.in_thread(self._prepare)
         await self.tombstones.load()
-        if self._catalog.incomplete:
-            self._reconciliation.start()
+        self._reconciliation.start()
 
     def _prepare(self) -> None:
         layout, disk = self._layout, self._disk

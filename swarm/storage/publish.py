@@ -32,7 +32,7 @@ from swarm.model.midstates import Midstates
 from swarm.storage import names as names_file
 from swarm.storage.catalog import Catalog, Row
 from swarm.storage.descriptor import Descriptor
-from swarm.storage.disk import NO_TMPFILE, Disk, Stat, read_file, write_all
+from swarm.storage.disk import NO_TMPFILE, Disk, Stat, make_room, read_file, write_all
 from swarm.storage.layout import DATA, INCOMING, MIDSTATES, NAMES, Layout
 from swarm.storage.settings import StoreSettings
 from swarm.storage.volume import Volume
@@ -126,9 +126,8 @@ class Publisher:
         with self._volume.guard("making room for new bytes"):
             made = self._unnamed()
             try:
-                if length:
-                    with made.file.held() as fd:
-                        self._disk.fallocate(fd, length)
+                with made.file.held() as fd:
+                    make_room(self._disk, fd, length)
             except BaseException:
                 self.throw_away(made)
                 raise

@@ -1,7 +1,8 @@
 """After an unclean stop: make the catalog say what the disk says, a page at a time.
 
 Runs in the background of a serving node. Finds blobs without rows (recorded as never proven, so that
-they are proven before they are served), rows without blobs, and deletions that a crash cut short.
+they are proven before they are served) and rows without blobs. Every start finishes the swarm-wide
+deletions that were recorded and not carried out.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Reconciliation:
         try:
             for digest in await self._work.in_thread(self._catalog.outlived):
                 await self._work.exclusively(digest, self._settle, digest)
-            first = 0
+            first = 0 if self._catalog.incomplete else 256
             while first < 256:
                 first, differences = await self._work.in_thread(self._page, first)
                 for digest in differences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_a_deletion_from_the_whole_swarm_is_finished_after_a_crash(rig: Filesyst
     assert not data_of(rig, buried).exists()
 
 
+def test_so_it_is_after_a_clean_stop_when_the_copy_could_not_be_removed(rig: FilesystemRig) -> None:
+    digest = at_once(put(rig.store, b"buried")).info.digest
+    at_once(rig.tombstones.bury(digest, 1))
+    at_once(rig.restart())
+    assert at_once(rig.store.stat(digest)) is None
+    assert rig.store.usage().blobs == 0
+
+
 def test_the_comparison_runs_in_the_background_and_ends_with_the_store(tmp_path: Path) -> None:
     threads = Threads()
     rig = FilesystemRig(str(tmp_path), run_blocking=threads)
@@ -329,6 +338,26 @@ def test_writers_still_open_end_with_the_store(rig: FilesystemRig) -> None:
     at_once(rig.store.stop())
     with pytest.raises(StoreFailed):
         writer.write(b"late")
+
+
+def test_a_file_system_that_cannot_reserve_room_is_written_all_the_same(tmp_path: Path) -> None:
+    class Unreserved(Disk):
+        def fallocate(self, fd: int, length: int) -> None:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    rig = FilesystemRig(str(tmp_path), disk=Unreserved())
+    at_once(rig.store.start())
+    digest = at_once(put(rig.store, pattern(MIB))).info.digest
+    assert at_once(content(rig.store, digest)) == pattern(MIB)
+
+
+def test_what_a_crash_left_of_a_small_file_is_replaced(rig: FilesystemRig) -> None:
+    digest = at_once(put(rig.store, b"x", "one")).info.digest
+    Path(rig.layout.file(digest, "names.next")).write_bytes(b"torn")
+    at_once(rig.store.add_name(digest, Filename.parse("two")))
+    assert sorted(os.listdir(rig.layout.blob(digest))) == ["data", "names"]
+    at_once(rig.store.delete(digest))
+    assert not os.path.exists(rig.layout.blob(digest))
 
 
 def test_free_space_is_asked_once_a_second_and_promises_are_kept_in_mind(tmp_path: Path) -> None:
