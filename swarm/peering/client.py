@@ -24,6 +24,7 @@ from swarm.model.midstates import Midstates, encoded_length
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.model.ranges import parse_have
 from swarm.peering.exchange import Ask, Exchanges, Reply
+from swarm.peering.faults import fault_of_status
 from swarm.peering.lane import Lane
 from swarm.peering.limits import PeerLimits
 from swarm.peering.pushing import BlobBody
@@ -227,10 +228,9 @@ class PeerClient:
     def _expect(self, peer: PeerID, reply: Reply, *statuses: int) -> None:
         """:raises PeerError: another status, as the fault it is."""
         status = reply.head.status
-        if status in statuses:
-            return
-        fault = {404: Fault.MISSING, 421: Fault.FOREIGN, 503: Fault.BUSY}.get(status, Fault.REFUSED)
-        raise PeerError(peer, fault, _detail(reply), retry_after=reply.head.retry_after)
+        if status not in statuses:
+            fault = fault_of_status(status)
+            raise PeerError(peer, fault, _detail(reply), retry_after=reply.head.retry_after)
 
 
 def _blob(digest: Digest) -> str:

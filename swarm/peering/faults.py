@@ -13,6 +13,8 @@ from swarm.peering.tls import tls_fault
 
 _NETWORK = (ConnectError, ConnectionClosed, DNSLookupError, UnsupportedAddressFamily, OSError)
 
+_STATUS = {404: Fault.MISSING, 421: Fault.FOREIGN, 503: Fault.BUSY}
+
 
 def fault_of(peer: PeerID | None, error: BaseException) -> PeerError | None:
     """
@@ -41,3 +43,8 @@ def fault_of(peer: PeerID | None, error: BaseException) -> PeerError | None:
     if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
         return PeerError(peer, Fault.TRUNCATED, "the connection ended in the answer")
     return PeerError(peer, Fault.UNREACHABLE, str(reasons[0]) or type(reasons[0]).__name__)
+
+
+def fault_of_status(status: int) -> Fault:
+    """Name a status that is no success."""
+    return _STATUS.get(status, Fault.REFUSED)

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -133,7 +134,7 @@ class Node:
             clock=reactor,
             limits=limits,
         )
-        self.site = self.server.site(web or WebLimits())
+        self.site = self.server.site(web or WebLimits(linger=0.05))
         self.peer: Peer
 
     def dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
@@ -147,7 +148,7 @@ class Node:
 
     async def stop(self) -> None:
         self.client.close()
-        await self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
         self.site.disconnect()
 
     def pull(self, data: bytes, have: RangeSet) -> Digest:
