@@ -142,7 +142,7 @@ class Channel(http.HTTPChannel):
         if self._closed:
             self._thrown_away += len(data)
             if self._thrown_away > self.site.limits.linger_bytes:
-                self.transport.abortConnection()
+                self._networkProducer.pauseProducing()  # the client still has its time to read
             return
         if data and self.deadlines.phase is Phase.IDLE:
             self.deadlines.head()

@@ -20,8 +20,8 @@ class WebLimits:
     progress: float = 60.0
     #: Between two requests of one connection.
     idle: float = 60.0
-    #: After a refusal, what is still arriving is thrown away for this long, so that the client can
-    #: read the answer before a reset destroys it (RFC 9112 section 9.6).
+    #: After a refusal the connection stays this long, and so many bytes still arriving are thrown
+    #: away, so that the client can read the answer before a reset destroys it (RFC 9112 section 9.6).
     linger: float = 2.0
     linger_bytes: int = 1 << 20
     #: Most bytes of a body that nobody streams.

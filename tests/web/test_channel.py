@@ -328,7 +328,9 @@ def test_lingering_has_a_budget_of_bytes() -> None:
     door.decide = lambda request: Refusal(413, "too much")
     wire = door.wire()
     wire.send(put(1 << 30) + b"x" * (door.limits.linger_bytes + (1 << 18)))
-    assert wire.aborted
+    assert wire.paused and not wire.disconnected
+    door.clock.advance(door.limits.linger)
+    assert wire.disconnected
 
 
 def test_a_sink_that_lags_pauses_the_client() -> None:
