@@ -97,7 +97,6 @@ class WholeTrust:
             return found.judgement()
         senders = {peer for received in self._now.values() for peer in received.senders}
         alone = len(senders) == 1 and all(received.senders for received in self._now.values())
-        self._keep_evidence(self._now)
         if alone:
             (peer,) = senders
             self._tried.add(peer)

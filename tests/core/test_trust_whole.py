@@ -123,6 +123,27 @@ def test_on_parole_bytes_of_others_are_refused() -> None:
     assert trust.judge(0, (A,), plain(b"good")).reopened == ()
 
 
+def test_late_bytes_of_another_are_not_taken_for_those_they_replaced() -> None:
+    trust = ledger(2)
+    receive(trust, {0: (A,), 1: (A, B)})
+    trust.verdict(False)
+    assert trust.judge(0, (B,), plain(b"late")).reopened == (0,)
+    assert trust.parole([A]) == A and trust.missing() == (0, 1)
+
+
+def test_parole_ends_with_its_failure() -> None:
+    trust = ledger(1)
+    receive(trust, {0: (A, B)})
+    trust.verdict(False)
+    assert trust.parole([A]) == A
+    receive(trust, {0: (A,)}, b"bad")
+    assert [proof.peer for proof in trust.verdict(False).proofs] == [A]
+    assert trust.sole is None
+    assert trust.parole([B]) == B
+    receive(trust, {0: (B,)})
+    assert trust.verdict(True).proofs == ()  # A is convicted already
+
+
 def test_whom_we_lose_on_parole_may_be_followed_and_his_bytes_remain_evidence() -> None:
     trust = ledger()
     receive(trust, {0: (A, B), 1: (A, B), 2: (A, B)})
