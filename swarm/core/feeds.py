@@ -1,7 +1,6 @@
 """One source of a running pull: its spans, its measured rate, and when it may be asked again.
 
-Values and rows of the table in ``swarm.core.dispatch``, which fills them; what to do about a
-slow one is decided in ``swarm.core.stragglers``. All times are the caller's seconds.
+Values, and rows of ``swarm.core.table``. All times are the caller's seconds.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Feed:
     have: RangeSet | None = None
     flights: list[Flight] = field(factory=list)  # in the order they were asked
     outstanding: int = 0  # bytes asked and not yet here
-    gaps: Quantiles = field(factory=Quantiles)
+    gaps: Quantiles = field(factory=Quantiles)  # seconds between arrivals
     failures: int = 0  # in a row
     busy: int = 0  # in a row
     silences: int = 0  # in a row
@@ -92,6 +91,11 @@ class Feed:
         """It fell silent; until it delivers a span it gets single grains, one at a time."""
         return self.silences > 0
 
+    @property
+    def misses(self) -> int:
+        """How often in a row it did not deliver, for whatever reason."""
+        return self.failures + self.busy + self.silences
+
     def can_serve(self, wanted: ByteRange) -> bool:
         """Does the source claim every byte of it?"""
         return self.have is None or self.have.covers(wanted.start, wanted.stop)
@@ -102,10 +106,9 @@ class Feed:
             return 0
         return 1 if self.snubbed or self.rate.at(now) is None else 2
 
-    def seconds_for(self, count: int, now: float, usual: float | None = None) -> float | None:
-        """When all it was asked, and ``count`` bytes more, would be here; None while nothing is known."""
-        rate = self.rate.at(now) or usual
-        return (self.outstanding + count) / rate if rate else None
+    def open_slots(self, now: float) -> int:
+        """How many more spans may be asked of it; negative after a slot was withdrawn."""
+        return self.slots(now) - len(self.flights)
 
     def patience(self, least: float, factor: float, most: float, first_byte: float) -> float:
         """
@@ -115,6 +118,16 @@ class Feed:
         """
         usual = self.gaps.at(0.95, 0.0) if self.flights[0].started else first_byte
         return min(most, max(least, factor * usual) * 2.0**self.silences)
+
+    def state(self, now: float) -> str:
+        """For people: active, probing, idle, snubbed or resting."""
+        if now < self.rests_until:
+            return "resting"
+        if self.snubbed:
+            return "snubbed"
+        if not self.flights:
+            return "idle"
+        return "probing" if self.rate.at(now) is None else "active"
 
     def delivered(self) -> None:
         """A span came through: whatever went wrong before is forgiven."""
@@ -126,7 +139,7 @@ def rest_after(failures: int, *, strikes: int, pause: float, most: float, longes
     """
     Seconds to leave a source alone after its n-th failure in a row.
 
-    min(``most``, n²) up to ``strikes`` failures, from there ``pause``, doubling, up to ``longest``.
+    min(``most``, n²) below ``strikes`` failures; from there ``pause``, doubling, up to ``longest``.
     """
     if failures < strikes:
         return min(most, float(failures**2))

@@ -3,7 +3,7 @@
 Keeps account; asks nobody and believes nobody. A grain that was rejected is on *parole*: it is
 fetched again from a single source, so that a second failure names one sender. It goes to the source
 with the least blame for this grain: first those that never sent any of it, then those that sent part
-of a mixed grain (one of them may be honest), last, and only once, one that sent all of a bad one.
+of a mixed grain (one of them may be honest), last, and not often, one that sent all of a bad one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from swarm.model.grains import Grains
 from swarm.model.peers import PeerID
 from swarm.model.ranges import ByteRange, RangeSet
 
-_MIXED, _SOLE, _TOO_MUCH = 1, 4, 8  # blame for a part, for the whole of a bad grain; never asked again
+_MIXED, _SOLE, _TOO_MUCH = 1, 4, 16  # blame for a part, for the whole of a bad grain; never asked again
 
 
 class Ledger:

@@ -1,109 +1,203 @@
-"""What to do about sources that are late, while others have nothing to do (ANCHORS D5, layers b to d).
+"""What to do about late sources: four layers (ANCHORS D5), and readers that cannot wait.
 
-Chooses a victim and a cut; carries nothing out. In order of cost: stealing moves whole grains and costs
-a new connection at most; a takeover ends a span that crawls and costs its connection; a duplicate
-costs bytes, out of a budget. Silence (layer a) needs no choice and lies in ``swarm.core.dispatch``.
+(a) Silence ends a lane; only missing bytes are asked again. (b) A first byte that does not come is hedged.
+(c) A source with nothing to do steals the tail of the span that would end last. (d) What cannot be
+cut any more is asked twice, within a budget, or changes hands. None of it is ever due to a total time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from attrs import frozen
+from collections.abc import Hashable
 
 from swarm.core.feeds import Feed, Flight
-from swarm.model.grains import Grains
+from swarm.core.lateness import latest, steal
+from swarm.core.table import Pace, Table
+from swarm.errors import Fault
 from swarm.model.ranges import ByteRange
 
-
-@frozen
-class Conditions:
-    """What a choice is made under. ``usual`` is the rate assumed of a source not measured yet."""
-
-    grains: Grains
-    now: float
-    lag: float  # seconds to a first byte
-    usual: float | None
+_AGAIN = 1.0  # seconds between two cuts for the same reader
 
 
-@frozen
-class Late:
-    """A span an idle source would finish sooner: in ``mine`` seconds instead of ``theirs``."""
+class Stragglers:
+    """The layers of one pull."""
 
-    flight: Flight
-    theirs: float
-    mine: float
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._grains = table.grains
+        self._settings = table.settings
+        self._budget = table.settings.budget(table.grains)
+        self._cut_for: dict[Hashable, float] = {}  # by reader: when
 
+    def act(self, now: float) -> None:
+        """Do what is due; notices and new spans are left in the table."""
+        for feed in tuple(self._table.feeds.values()):
+            if feed.flights and self._is_silent(feed, now):
+                self._silenced(feed, now)
+        if self._table.picker.windows:
+            self._serve_readers(now)
+        if self._table.flights:
+            self._hedge(now)
+            self._employ(now)
 
-def steal(thief: Feed, feeds: Iterable[Feed], given: Conditions) -> tuple[Flight, int] | None:
-    """
-    Where to cut whose last span, so that its source and an idle ``thief`` finish together.
+    def next_due(self, feed: Feed, now: float) -> float:
+        """When something may become due of the source's first span. Never in the past twice."""
+        head = feed.flights[0]
+        due = head.heard + self._settings.silence
+        if due <= now:
+            due = head.heard + self._patience(feed)
+        if not head.started and head.rival is None:
+            hedge = self._hedge_at(head)
+            if now < hedge < due:
+                return hedge
+        return due
 
-    The cut lies on a grain's edge past what is arriving already, or at the start of a span
-    that is not; all that it frees is within the thief's reach.
-    """
-    speed = thief.rate.at(given.now) or given.usual
-    best: tuple[float, Flight, int] | None = None
-    for feed in feeds:
-        if feed is thief or not feed.flights or speed is None:
-            continue
-        flight, rate = feed.flights[-1], feed.rate.at(given.now) or given.usual
-        if flight.rival is not None or flight.lost or rate is None:
-            continue
-        eta = max(feed.outstanding / rate, given.now - feed.flights[0].heard)
-        if best is not None and eta <= best[0]:
-            continue
-        arriving = flight.started or flight is feed.flights[0]
-        first = _edge(flight.at + int(rate * min(given.lag, 1.0)) + 1, given) if arriving else flight.at
-        cut = _cut(flight, first, eta, rate, speed, given)
-        if cut is not None and thief.can_serve(ByteRange(cut, flight.stop)):
-            best = eta, flight, cut
-    return (best[1], best[2]) if best is not None else None
+    def forget(self, reader: Hashable) -> None:
+        """A reader is gone."""
+        self._cut_for.pop(reader, None)
 
+    # -- (a) silence -----------------------------------------------------------
 
-def _cut(flight: Flight, first: int, eta: float, rate: float, speed: float, given: Conditions) -> int | None:
-    """The edge, at ``first`` or after, that lets both finish together; None if moving a tail helps nobody."""
-    if first >= flight.stop:
-        return None
-    share = max(0, int((eta - given.lag) / (1 / rate + 1 / speed)))
-    cut = max(first, _edge(flight.stop - share, given))
-    if cut >= flight.stop:  # less than a grain would balance them: one may still help
-        cut = max(first, _edge(flight.stop - given.grains.grain, given))
-    return cut if given.lag + (flight.stop - cut) / speed < eta else None
+    def _patience(self, feed: Feed) -> float:
+        s = self._settings
+        usual = self._table.first_bytes.at(0.95, s.first_byte)
+        return feed.patience(s.silence, s.silence_factor, s.silence_most, usual)
 
+    def _is_silent(self, feed: Feed, now: float) -> bool:
+        heard = feed.flights[0].heard
+        return now >= heard + self._settings.silence and now >= heard + self._patience(feed)
 
-def _edge(offset: int, given: Conditions) -> int:
-    """The first grain's edge at or after an offset."""
-    grain = given.grains.grain
-    return -(-offset // grain) * grain
+    def _silenced(self, feed: Feed, now: float) -> None:
+        self._table.tally.aborts += 1
+        feed.silences += 1
+        feed.detail = Fault.SILENT.value
+        feed.rests_until = now + min(self._settings.backoff_most, float(feed.silences**2))
+        self._table.close(feed, "silence", now)
 
+    # -- (b) hedges ------------------------------------------------------------
 
-def latest(thief: Feed, feeds: Iterable[Feed], given: Conditions) -> Late | None:
-    """
-    The latest span that cannot be cut, being down to one grain, that an idle ``thief`` would finish sooner.
+    def _hedge(self, now: float) -> None:
+        """
+        Ask a second source for a first grain that has not begun to come in the usual time.
 
-    A silent source is taken to need at least as long again as it has been silent.
-    """
-    speed = thief.rate.at(given.now) or given.usual
-    late: dict[Flight, float] = {}
-    for feed in feeds:
-        rate = feed.rate.at(given.now) or given.usual
-        if feed is not thief and feed.flights and rate is not None:
+        Only where somebody waits for it or nothing else is free: amid a pull it would be waste.
+        """
+        table = self._table
+        for feed in tuple(table.feeds.values()):
+            if not feed.flights or feed.flights[0].started or now <= self._hedge_at(feed.flights[0]):
+                continue
             flight = feed.flights[0]
-            late[flight] = max(flight.left / rate, given.now - flight.heard)
-    best: Late | None = None
-    for flight, theirs in late.items():
-        if flight.rival is not None:
-            theirs = min(theirs, late.get(flight.rival, theirs))
-        if speed is None or flight.lost or (best is not None and theirs <= best.theirs):
-            continue
-        mine = given.lag + flight.left / speed
-        one_grain = given.grains.at(flight.at) == given.grains.at(flight.stop - 1)
-        if mine < theirs and one_grain and thief.can_serve(ByteRange(flight.at, flight.stop)):
-            best = Late(flight, theirs, mine)
-    return best
+            wanted = ByteRange(flight.at, min(flight.stop, self._grains.stop(self._grains.at(flight.at))))
+            if table.picker.free and not table.picker.is_urgent(wanted):
+                continue
+            able = [each for each in table.feeds.values() if each.open_slots(now) > 0 and not each.snubbed]
+            able.sort(key=lambda each: each.outstanding / (each.rate.at(now) or 1.0))
+            if any(self._double(each, flight, wanted, now) for each in able if each is not feed):
+                table.tally.hedges += 1
 
+    def _hedge_at(self, flight: Flight) -> float:
+        """After p80 of the time to first byte; with one hedge under way p85, with more p90."""
+        least = self._settings.first_byte
+        under_way = sum(each.span.duplicate for each in self._table.flights.values())
+        usual = self._table.first_bytes.at((0.80, 0.85, 0.90)[min(under_way, 2)], least)
+        return flight.asked + max(usual, least)
 
-def hedge_quantile(under_way: int) -> float:
-    """The more hedges are under way, the more patience: p80, p85, then p90 of the time to first byte."""
-    return (0.80, 0.85, 0.90)[min(under_way, 2)]
+    # -- (c) and (d): something to do for idle sources -------------------------
+
+    def _employ(self, now: float) -> None:
+        table = self._table
+        idle = [
+            feed
+            for feed in table.feeds.values()
+            if not feed.flights and feed.slots(now) and not feed.snubbed and not table.has_work(feed)
+        ]
+        for feed in sorted(idle, key=lambda each: -(each.rate.at(now) or 0.0)):
+            pace = Pace.of(table.feeds.values(), now)
+            lag = table.first_bytes.at(0.5, self._settings.first_byte)
+            stolen = steal(feed, self._grains, pace, lag)
+            if stolen is None:
+                self._overtake(feed, pace, lag)
+                continue
+            flight, cut = stolen
+            tail = ByteRange(cut, flight.stop)
+            table.cut(flight, cut, now)
+            table.ready.append(table.launch(feed, tail, now))
+            table.tally.steals += 1
+
+    def _overtake(self, feed: Feed, pace: Pace, lag: float) -> None:
+        """Ask an idle source too for the latest span, or instead of who has it."""
+        late = latest(feed, self._grains, pace, lag)
+        if late is None:
+            return
+        s, table, flight = self._settings, self._table, late.flight
+        few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
+        wanted = ByteRange(flight.at, flight.stop)
+        if table.ledger.missing <= few and self._double(feed, flight, wanted, pace.now):
+            table.tally.endgames += 1
+        elif late.mine <= s.overtake * late.theirs:
+            table.tally.takeovers += 1
+            for each in [flight] if flight.rival is None else [flight, flight.rival]:
+                table.close(table.feeds[each.span.peer], "slow", pace.now)
+
+    def _double(self, feed: Feed, flight: Flight, wanted: ByteRange, now: float) -> bool:
+        """Ask a second source for bytes another was asked for, if rules and budget allow."""
+        table, grain = self._table, self._grains.at(wanted.start)
+        asked = table.doubled.get(grain, frozenset())
+        if (
+            flight.rival is not None
+            or flight.lost
+            or flight.span.duplicate
+            or feed.peer in asked
+            or grain in table.ledger.parole
+            or table.charged + len(wanted) > self._budget
+            or not feed.can_serve(wanted)
+        ):
+            return False
+        table.doubled[grain] = asked | {feed.peer}
+        table.ready.append(table.launch(feed, wanted, now, rival=flight))
+        return True
+
+    # -- readers ---------------------------------------------------------------
+
+    def _serve_readers(self, now: float) -> None:
+        """Where a reader's next bytes are far off, cut other spans short to get at them."""
+        for reader, window in self._table.picker.windows.items():
+            if now - self._cut_for.get(reader, now - _AGAIN) < _AGAIN:
+                continue
+            gap = next(self._table.ledger.disk.gaps(window.start, window.stop), None)
+            if gap is not None and self._make_way(gap.start, now):
+                self._cut_for[reader] = now
+                self._table.tally.preempted += 1
+
+    def _make_way(self, offset: int, now: float) -> bool:
+        """Free a slot, or the bytes themselves, if ``offset`` is further off than a reader's patience."""
+        table = self._table
+        pace = Pace.of(table.feeds.values(), now)
+        if offset not in table.picker.free:
+            return any(self._uncover(feed, offset, pace) for feed in table.feeds.values())
+        able = [
+            (seconds, feed.flights)
+            for feed in table.feeds.values()
+            if feed.slots(now) and feed.can_serve(ByteRange(offset, offset + 1))
+            if (seconds := pace.seconds(feed, 0)) is not None
+        ]
+        wait, flights = min(able, key=lambda each: each[0], default=(0.0, []))
+        if wait < self._settings.reader_patience or len(flights) < 2 or flights[-1].started:
+            return False
+        table.cut(flights[-1], flights[-1].at, now)
+        return True
+
+    def _uncover(self, feed: Feed, offset: int, pace: Pace) -> bool:
+        """Cut the span of ``feed`` that would come to ``offset`` too late, at the grain that holds it."""
+        rate, before = pace.rates[feed], 0
+        edge = self._grains.start(self._grains.at(offset))
+        for flight in feed.flights:
+            if rate is not None and flight.at < edge < flight.stop:
+                if (
+                    flight.rival is not None
+                    or (before + edge - flight.at) / rate < self._settings.reader_patience
+                ):
+                    return False
+                self._table.cut(flight, edge, pace.now)
+                return True
+            before += flight.left
+        return False

@@ -73,7 +73,8 @@ class Pull:
         self.checking: set[int] = set()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._ties = count()
-        self._timer = 0
+        self._alarm: float | None = None
+        self._quiet = False  # did the last event change nothing that asks for a turn?
         for number, source in sources.items():
             self.join(number, source)
 
@@ -98,15 +99,23 @@ class Pull:
     def run(self, limit: float = 100_000.0) -> float:
         """Until complete, starved or ``limit`` seconds; the time it took."""
         self.turn()
-        while self._heap and not self.dispatch.complete and not self.dispatch.starved:
-            self.now, _, event = heapq.heappop(self._heap)
-            if self.now > limit:
+        while self.now < limit and not self.dispatch.complete and not self.dispatch.starved:
+            alarm = self._alarm
+            if alarm is not None and (not self._heap or alarm < self._heap[0][0]):
+                self.now = max(self.now, alarm)
+                self.turn()
+            elif self._heap:
+                self.now, _, event = heapq.heappop(self._heap)
+                self._quiet = False
+                event()
+                if not self._quiet:
+                    self.turn()
+            else:
                 break
-            event()
-            self.turn()
         return self.now
 
     def turn(self) -> None:
+        self._alarm = None
         for _ in range(50):
             actions = self.dispatch.due(self.now)
             self.actions += actions
@@ -123,9 +132,7 @@ class Pull:
         else:
             raise AssertionError("due() and next() never come to rest")
         if due is not None:
-            self._timer += 1
-            mine = self._timer
-            self.at(due, lambda: None if mine == self._timer else None)
+            self._alarm = due
 
     def ask(self, span: Span) -> None:
         self.asked.append(span)
@@ -159,8 +166,10 @@ class Pull:
         if epoch != source.epoch:
             return
         if source.stalls(self.now):
+            self._quiet = True
             self.at(self.now + 0.5, lambda: self.stream(source, span, epoch))
             return
+        self._quiet = True
         size = min(source.chunk, span.range.stop - source.at)
         self.at(self.now + size / source.rate, lambda: self.arrive(source, span, epoch, size))
 
@@ -207,15 +216,15 @@ class Pull:
     def check(self) -> None:
         """What must hold after every turn."""
         dispatch, per_peer = self.dispatch, Counter[PeerID]()
-        for flight in dispatch._flights.values():
+        for flight in dispatch._table.flights.values():
             per_peer[flight.span.peer] += 1
         assert all(each <= 2 for each in per_peer.values()), "more than one in flight and one queued"
-        assert dispatch.tally.duplicated <= dispatch.budget, "duplicates over budget"
+        assert dispatch.tally.duplicated <= self.settings.budget(self.grains), "duplicates over budget"
         assert all(each == 1 for each in self.verified.values()), "verified twice"
         grain = self.grains.grain
         assert dispatch.in_flight <= self.settings.in_flight + 2 * grain * len(self.live)
-        free = dispatch._picker.free
-        for flight in dispatch._flights.values():
+        free = dispatch._table.picker.free
+        for flight in dispatch._table.flights.values():
             if flight.left:
                 assert not list(free.overlap(flight.at, flight.stop)), "asked and yet free"
 
@@ -224,4 +233,4 @@ def grains_of(number: int, size: int = 64 * KIB, short: int = 0) -> Grains:
     return Grains(number * size - short, size)
 
 
-__all__ = ["ByteRange", "Pull", "Source", "grains_of", "peer_id"]
+__all__ = ["KIB", "ByteRange", "Pull", "RangeSet", "Source", "grains_of", "peer_id"]

@@ -1,0 +1,244 @@
+"""The rows of one pull, sources and spans, and every step that changes them.
+
+Keeps three things true: each missing byte is free, on parole, or asked of somebody; each byte on disk
+has one sender; what is booked for duplicates covers what may yet come twice. What step to take is
+decided in ``swarm.core.dispatch`` (asking) and ``swarm.core.stragglers`` (late ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+
+from attrs import define, frozen
+
+from swarm.core.feeds import Abort, Feed, Flight, Shorten, Span
+from swarm.core.ledger import Ledger
+from swarm.core.picker import Picker
+from swarm.core.rates import Quantiles
+from swarm.model.grains import Grains
+from swarm.model.peers import PeerID
+from swarm.model.ranges import ByteRange, RangeSet
+
+MIB = 1 << 20
+
+
+@frozen
+class DispatchSettings:
+    """Seconds and bytes; the defaults are those of ANCHORS D2 to D5."""
+
+    span_seconds: float = 4.0  # a span is worth this much of its source's rate
+    reader_seconds: float = 1.0  # the same while readers wait, so that lanes come free soon
+    window_seconds: float = 0.25  # and for the very bytes they wait for
+    shrink_seconds: float = 8.0  # with less than this left, spans shrink towards one grain
+    largest_span: int = 64 * MIB
+    in_flight: int = 64 * MIB  # asked and not yet here, all sources together
+    rate_grains: int = 10  # a rate is the mean over this many grains
+    near: float = 0.25  # sources whose queues differ by less are equal: one is taken at random
+    silence: float = 2.0  # no byte for this long, or
+    silence_factor: float = 4.0  # this many times the usual gap, is too long;
+    silence_most: float = 60.0  # doubled at each silence in a row, up to this
+    first_byte: float = 0.05  # the time to first byte assumed before any was seen; no hedge sooner
+    endgame_grains: int = 3  # duplicates only with at most so many grains left,
+    endgame_seconds: float = 2.0  # or so many seconds of all sources' rate
+    duplicate_share: float = 0.03  # of the size, at least one grain, is what duplicates may cost,
+    duplicate_most: int = 16 * MIB  # but never more than this
+    drain_share: float = 0.25  # a span lost with no more than this to come is read to its end
+    overtake: float = 0.5  # a span that cannot be cut changes hands if that takes at most this fraction
+    reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short
+    backoff_most: float = 30.0  # rest after the n-th failure in a row: n² seconds, at most this,
+    strikes: int = 3  # from the third one on
+    pause: float = 60.0  # this, doubling,
+    pause_most: float = 3600.0  # up to this
+    tick: float = 0.1  # how often idle sources are reconsidered
+
+    def budget(self, grains: Grains) -> int:
+        """Bytes that may come twice."""
+        return min(self.duplicate_most, max(int(self.duplicate_share * grains.size), grains.grain))
+
+
+@define
+class Tally:
+    """Counters of one pull, in bytes and occasions."""
+
+    received: int = 0
+    duplicated: int = 0  # came although they were on disk already
+    wasted: int = 0  # thrown away: of rejected grains, or past a cut
+    steals: int = 0
+    hedges: int = 0
+    endgames: int = 0
+    takeovers: int = 0
+    preempted: int = 0
+    aborts: int = 0  # for silence
+
+
+@frozen
+class Pace:
+    """How fast everybody is at one moment. ``usual`` is assumed of a source not measured yet."""
+
+    now: float
+    rates: Mapping[Feed, float | None]
+    total: float  # of all sources that may be asked
+    usual: float | None
+
+    @classmethod
+    def of(cls, feeds: Iterable[Feed], now: float) -> Pace:
+        """Measure."""
+        rates = {feed: feed.rate.at(now) for feed in feeds}
+        known = [rate for rate in rates.values() if rate]
+        total = sum(rate for feed, rate in rates.items() if rate and now >= feed.rests_until)
+        return cls(now, rates, total, sum(known) / len(known) if known else None)
+
+    def guess(self, feed: Feed) -> float | None:
+        """The source's rate, or the usual one."""
+        return self.rates[feed] or self.usual
+
+    def seconds(self, feed: Feed, count: int) -> float | None:
+        """When all it was asked and ``count`` bytes more would be here; None while it is not measured."""
+        rate = self.rates[feed]
+        return (feed.outstanding + count) / rate if rate else None
+
+
+class Table:
+    """One pull's rows. Methods take ``now`` where time is kept."""
+
+    def __init__(self, grains: Grains, settings: DispatchSettings, random: Random) -> None:
+        self.grains = grains
+        self.settings = settings
+        self.ledger = Ledger(grains)
+        self.picker = Picker(grains, random)
+        self.feeds: dict[PeerID, Feed] = {}
+        self.flights: dict[int, Flight] = {}
+        self.in_flight = 0  # bytes asked and not yet here
+        self.charged = 0  # bytes that did, or still may, come twice
+        self.doubled: dict[int, frozenset[PeerID]] = {}  # grain: who was asked for it as a second
+        self.first_bytes = Quantiles(100)  # seconds from asking, all sources
+        self.ready: list[Span] = []  # launched, to be told
+        self.notices: list[Abort | Shorten] = []  # done, to be told
+        self.tally = Tally()
+        self._ids = 0
+
+    def launch(self, feed: Feed, wanted: ByteRange, now: float, rival: Flight | None = None) -> Span:
+        """A span begins; with ``rival``, as the second after the same bytes."""
+        self._ids += 1
+        span = Span(self._ids, feed.peer, wanted, duplicate=rival is not None)
+        flight = Flight(span, wanted.start, wanted.stop, now, now, rival=rival)
+        if rival is None:
+            self.picker.free.remove(wanted.start, wanted.stop)
+        else:
+            rival.rival = flight
+            self.charged += len(wanted)
+        self.flights[span.id] = flight
+        feed.flights.append(flight)
+        feed.outstanding += len(wanted)
+        self.in_flight += len(wanted)
+        feed.rate.begin(now)
+        return span
+
+    def receive(self, flight: Flight, stop: int, now: float) -> tuple[int, ...]:
+        """Bytes up to ``stop`` came, and those that lacked are on disk. The grains complete by it."""
+        feed, start, upto = self.feeds[flight.span.peer], flight.at, min(stop, flight.stop)
+        self.tally.wasted += stop - upto
+        count = upto - start
+        if count <= 0:
+            return ()
+        if flight.started:
+            feed.gaps.add(now - flight.heard)
+        else:
+            flight.started = True
+            self.first_bytes.add(now - flight.asked)
+        parts = list(self.ledger.lacking(start, upto, flight.span.id))
+        written = sum(end - begin for begin, end in parts)
+        if written < count:
+            absent = sum(len(gap) for gap in self.ledger.disk.gaps(start, upto))
+            self.tally.duplicated += count - absent
+            self.tally.wasted += absent - written
+        complete = [each for begin, end in parts for each in self.ledger.add(begin, end, feed.peer)]
+        self.tally.received += count
+        feed.rate.add(count, now)
+        feed.outstanding -= count
+        self.in_flight -= count
+        flight.at, flight.heard = upto, now
+        if not flight.left:
+            self.drop(flight, now)
+            feed.delivered()
+        return tuple(complete)
+
+    def drop(self, flight: Flight, now: float) -> None:
+        """Take a flight out."""
+        feed = self.feeds[flight.span.peer]
+        del self.flights[flight.span.id]
+        feed.flights.remove(flight)
+        feed.outstanding -= flight.left
+        self.in_flight -= flight.left
+        if flight.span.duplicate:
+            self.charged -= flight.span.range.stop - flight.at
+        if (rival := flight.rival) is not None:
+            rival.rival = flight.rival = None
+        if not feed.flights:
+            feed.rate.rest()
+        elif not feed.flights[0].started:
+            feed.flights[0].asked = feed.flights[0].heard = now
+
+    def release(self, flight: Flight, now: float) -> None:
+        """Take a flight out; what it had yet to bring is wanted again."""
+        self.drop(flight, now)
+        for grain, span in self.ledger.parole.items():
+            if span == flight.span.id:
+                self.tally.wasted += self.ledger.restart(grain)
+        self.free(flight.at, flight.stop)
+
+    def free(self, start: int, stop: int) -> None:
+        """Bytes become free, but for those on disk, on parole or asked of somebody."""
+        back = RangeSet(self.ledger.disk.gaps(start, stop))
+        for grain in self.ledger.parole:
+            back.remove(self.grains.start(grain), self.grains.stop(grain))
+        if back:
+            for flight in self.flights.values():
+                back.remove(flight.at, flight.stop)
+        for run in back:
+            self.picker.free.add(run.start, run.stop)
+
+    def cut(self, flight: Flight, stop: int, now: float) -> None:
+        """Shorten a flight; what is queued behind it is off, for its lane ends there."""
+        feed = self.feeds[flight.span.peer]
+        for later in feed.flights[feed.flights.index(flight) + 1 :]:
+            if not later.started:
+                self.release(later, now)
+                self.notices.append(Shorten(later.span.id, later.span.range.start))
+        tail = flight.stop
+        feed.outstanding -= tail - stop
+        self.in_flight -= tail - stop
+        flight.stop = stop
+        if not flight.left:
+            self.drop(flight, now)
+        self.free(stop, tail)
+        self.notices.append(Shorten(flight.span.id, stop))
+
+    def close(self, feed: Feed, reason: str, now: float) -> None:
+        """Everything asked of a source is off."""
+        spans = tuple(flight.span.id for flight in feed.flights)
+        for flight in tuple(feed.flights):
+            self.release(flight, now)
+        self.notices.append(Abort(feed.peer, spans, reason))
+
+    # -- what could be asked ---------------------------------------------------
+
+    def has_work(self, feed: Feed) -> bool:
+        """Is anything free, or on parole, that the source could bring?"""
+        if self.parole_for(feed) is not None:
+            return True
+        return bool(self.picker.free if feed.have is None else self.picker.free & feed.have)
+
+    def parole_for(self, feed: Feed) -> int | None:
+        """A grain on parole that waits for a source like this one."""
+        for grain in self.ledger.waiting():
+            wanted = self.ledger.range_of(grain)
+            able = [
+                each.peer
+                for each in self.feeds.values()
+                if each.can_serve(wanted) and each.misses < self.settings.strikes
+            ]
+            if feed.can_serve(wanted) and self.ledger.may_send(feed.peer, grain, able):
+                return grain
+        return None
