@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "verify": ("swarm.cli.blobs:verify", "Check a local file, or a node's copy, against its id."),
     "pki": ("swarm.cli.pki:pki", "Make and look at certificates."),
     "demo": ("swarm.cli.demo:demo", "Four nodes on this machine show what swarm does."),
-    "import": ("swarm.cli.nodes:import_", "Adopt the store of a dtfc node."),
+    "import": ("swarm.cli.adopt:import_", "Adopt the store of a dtfc node."),
 }
 
 

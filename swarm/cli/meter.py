@@ -125,7 +125,13 @@ class Meter:
             )
             self._task = self._progress.add_task(self._title, total=self._total, completed=self._done)
             console = Console(stderr=True)
-            self._live = Live(self._picture(), console=console, refresh_per_second=8, transient=True)
+            self._live = Live(
+                self._picture(),
+                console=console,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=sys.stdout.isatty(),
+            )
             self._live.start()
 
     def _picture(self) -> RenderableType:

@@ -1,4 +1,4 @@
-"""``status peers join import``: commands about a node.
+"""``status peers join``: commands about a node.
 
 ``join`` speaks to the node's peer port with the node's own identity, since only the operator who may
 read that may decide whom the node trusts to greet.
