@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.core.picker import Picker
+from swarm.model.grains import Grains
+from swarm.model.peers import PeerID
+from swarm.model.ranges import ByteRange, RangeSet
+
+G = 100  # bytes a grain
+
+
+def picker(grains: int = 20, seed: int = 1, short: int = 0) -> Picker:
+    return Picker(Grains(grains * G - short, G), Random(seed))
+
+
+def peer(number: int) -> PeerID:
+    return PeerID(number.to_bytes(32, "big"))
+
+
+def have(*grains: int) -> RangeSet:
+    return RangeSet(ByteRange(g * G, (g + 1) * G) for g in grains)
+
+
+def take(p: Picker, chosen: ByteRange | None) -> ByteRange:
+    assert chosen is not None
+    p.free.remove(chosen.start, chosen.stop)
+    return chosen
+
+
+def test_two_pullers_begin_at_different_grains() -> None:
+    starts = {picker(seed=seed).spread(None, G) for seed in range(20)}
+    assert len(starts) > 5
+    assert all(each is not None and len(each) == G for each in starts)
+
+
+def test_then_the_largest_gap_is_filled_from_its_end() -> None:
+    p = picker()
+    p.source(peer(1), None)
+    p.spread(None, G)
+    p.free = RangeSet([ByteRange(0, 500), ByteRange(600, 1500), ByteRange(1600, 1700)])
+    assert take(p, p.spread(None, 2 * G)) == ByteRange(1300, 1500)
+    assert take(p, p.spread(None, 250)) == ByteRange(1100, 1300)
+
+
+def test_a_span_begins_at_a_grain_edge_and_leaves_no_crumb() -> None:
+    p = picker()
+    p.spread(None, G)
+    p.free = RangeSet([ByteRange(130, 300)])
+    assert p.spread(None, G) == ByteRange(130, 300)
+    p.free = RangeSet([ByteRange(120, 500)])
+    assert p.spread(None, G) == ByteRange(400, 500)
+    p.free = RangeSet([ByteRange(120, 180)])
+    assert p.spread(None, G) == ByteRange(120, 180)
+
+
+def test_what_a_source_does_not_have_is_not_picked() -> None:
+    p = picker()
+    assert p.spread(RangeSet(), G) is None
+    assert p.urgent(RangeSet(), G) is None
+
+
+def test_readers_get_their_earliest_bytes_first_to_a_grains_edge() -> None:
+    p = picker()
+    p.want("reader", ByteRange(330, 700))
+    assert take(p, p.urgent(None, 0)) == ByteRange(300, 400)
+    assert take(p, p.urgent(None, 2 * G)) == ByteRange(400, 600)
+    assert take(p, p.urgent(have(6, 9), 9 * G)) == ByteRange(600, 700)
+    assert p.urgent(None, G) is None
+    p.want("reader", ByteRange(0, 1))
+    assert p.urgent(None, G) == ByteRange(0, 100)
+    p.unwant("reader")
+    p.unwant("reader")
+    assert p.urgent(None, G) is None
+
+
+def test_a_reader_takes_what_a_partial_source_has_of_its_window() -> None:
+    p = picker()
+    p.want("reader", ByteRange(0, 1000))
+    assert p.urgent(have(5), G) == ByteRange(500, 600)
+
+
+def test_what_trust_prefers_comes_before_readers_until_it_is_settled() -> None:
+    p = picker()
+    p.want("reader", ByteRange(0, 300))
+    p.prefer(19)
+    assert p.urgent(None, G) == ByteRange(1900, 2000)
+    assert p.urgent(have(0), G) == ByteRange(0, 100)
+    assert p.is_urgent(ByteRange(1950, 1960)) and p.is_urgent(ByteRange(0, 1))
+    p.settle(19)
+    assert p.urgent(None, G) == ByteRange(0, 100)
+    assert not p.is_urgent(ByteRange(1950, 1960))
+
+
+def test_among_partial_sources_the_rarest_bytes_go_first_after_four_random_grains() -> None:
+    p = picker(10)
+    p.source(peer(1), None)
+    p.source(peer(2), have(0, 1, 2, 3, 4, 5, 6, 7))
+    p.source(peer(3), have(0, 1, 2, 3, 4, 5, 6, 7))
+    for _ in range(4):
+        chosen = p.spread(None, 5 * G)
+        assert chosen is not None and len(chosen) == G, "random ones are single grains"
+    assert take(p, p.spread(None, 9 * G)) == ByteRange(800, 1000)
+    assert take(p, p.spread(have(*range(8)), 9 * G)) == ByteRange(0, 800)
+
+
+def test_nearly_as_rare_is_good_enough_if_the_gap_is_larger() -> None:
+    p = picker(10)
+    for number in range(9):  # sqrt(9) - 1 = 2 holders more than the rarest are tolerated
+        p.source(peer(number), have(*range(3, 10)) if number < 2 else have(9) if number < 5 else have())
+    for _ in range(4):
+        p.spread(None, G)
+    assert p.spread(None, 9 * G) == ByteRange(300, 900)
+
+
+def test_rarity_follows_sources_that_gain_and_leave() -> None:
+    p = picker(4)
+    p.source(peer(1), have(0, 1))
+    for _ in range(4):
+        p.spread(None, G)
+    assert p.spread(None, 4 * G) == ByteRange(200, 400)
+    p.source(peer(1), have(2, 3))
+    assert p.spread(None, 4 * G) == ByteRange(0, 200)
+    p.drop(peer(1))
+    p.drop(peer(1))
+    assert p.spread(None, 4 * G) == ByteRange(0, 400)
+    p.source(peer(2), have(2))
+    p.source(peer(2), None)
+    assert p.spread(None, 4 * G) == ByteRange(0, 400)
+
+
+@given(
+    st.integers(1, 30),
+    st.integers(0, G - 1),
+    st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 700)), max_size=6),
+    st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 900)), max_size=4),
+    st.integers(0, 900),
+    st.integers(0, 1000),
+)
+def test_whatever_is_picked_is_free_offered_and_not_too_much(
+    grains: int,
+    short: int,
+    taken: list[tuple[int, int]],
+    offers: list[tuple[int, int]],
+    length: int,
+    seed: int,
+) -> None:
+    p = picker(grains, seed, short)
+    size = grains * G - short
+    for start, count in taken:
+        p.free.remove(start, start + count)
+    offered = RangeSet() if offers else None
+    for start, count in offers:
+        assert offered is not None
+        offered.add(start, min(size, start + count))
+    p.source(peer(1), offered)
+    for _ in range(200):
+        possible = p.free if offered is None else p.free & offered
+        chosen = p.spread(offered, length)
+        assert (chosen is None) == (not possible)
+        if chosen is None:
+            break
+        assert possible.covers(chosen.start, chosen.stop)
+        assert len(chosen) < max(length, G) + 2 * G
+        take(p, chosen)
+    assert chosen is None
