@@ -239,7 +239,11 @@ class Catalog:
             return None
 
     def record(self, digest: Digest, size: int, mtime_ns: int, verified_at: float) -> None:
-        """Remember a blob's file, of the generation in force. A failure only costs a verification later."""
+        """
+        Remember a blob that was stored now, and so is of the generation in force.
+
+        A failure only costs a verification later.
+        """
 
         def put(database: apsw.Connection) -> None:
             found = database.execute(
@@ -247,6 +251,18 @@ class Catalog:
             ).fetchone()
             values = (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0)
             database.execute(_RECORD, values)
+            self._add_up(database)
+
+        self._unimportant(put)
+
+    def proven(self, digest: Digest, size: int, mtime_ns: int, verified_at: float) -> None:
+        """Remember a file that was here already; its generation stays what it was, at first 0."""
+
+        def put(database: apsw.Connection) -> None:
+            found = database.execute(
+                "SELECT generation FROM blobs WHERE digest = ?", (digest.raw,)
+            ).fetchone()
+            database.execute(_RECORD, (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0))
             self._add_up(database)
 
         self._unimportant(put)

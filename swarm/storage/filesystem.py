@@ -1,8 +1,8 @@
 """Blobs as plain files (CONTRACT, "On disk"): the store of a real node.
 
-Decides when stored bytes are trusted: a file that is not the one recorded when it was proven, or
-was proven too long ago, is read and hashed before it is served. How bytes get there is decided in
-:mod:`swarm.storage.publish`, how much fits in :mod:`swarm.storage.volume`.
+Puts the parts together and decides what needs a blob to itself. How bytes get there is decided in
+:mod:`swarm.storage.publish`, when they are trusted in :mod:`swarm.storage.copies`, how much fits in
+:mod:`swarm.storage.volume`.
 
 Only the disk says what is held; the catalog knows when it was proven and what it adds up to.
 """
@@ -14,24 +14,22 @@ from collections.abc import AsyncIterator, Sequence
 from random import Random
 from weakref import WeakSet
 
-from attrs import frozen
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from swarm.errors import BlobForbidden, BlobMissing, LocalError, Malformed, MethodDenied, StoreFailed
+from swarm.errors import BlobForbidden, BlobMissing, MethodDenied, StoreFailed
 from swarm.hashing import Sha512
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IBlobWriter, IPartial, RunBlocking, Usage
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
-from swarm.model.grains import Grains
-from swarm.model.midstates import Midstates, encoded_length
+from swarm.model.midstates import Midstates
 from swarm.storage.adopt import Adopted, Adoption
 from swarm.storage.catalog import Catalog
-from swarm.storage.descriptor import Descriptor
-from swarm.storage.disk import Disk, Stat, read_file
-from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MIDSTATES, MISSING, Layout
+from swarm.storage.copies import Copies, Held
+from swarm.storage.disk import Disk
+from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MISSING, Layout
 from swarm.storage.ledgers import Hints, Tombstones
 from swarm.storage.partial import Workshop
 from swarm.storage.partial_files import Shelf
@@ -44,19 +42,6 @@ from swarm.storage.settings import StoreSettings
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 from swarm.storage.writer import BlobWriter
-
-
-@frozen
-class _Held:
-    """A blob's file as it was found."""
-
-    file: Descriptor
-    stat: Stat
-    names: tuple[Filename, ...]
-    fresh: bool
-
-    def close(self) -> None:
-        self.file.close()
 
 
 @implementer(IBlobStore)
@@ -87,7 +72,17 @@ class FilesystemStore:
         self._publisher = Publisher(
             self._layout, settings, disk, self._volume, self._catalog, self._work, sha512, clock, random
         )
-        self._proof = Proof(sha512, self._volume, self._work)
+        self._copies = Copies(
+            self._layout,
+            disk,
+            self._volume,
+            self._catalog,
+            self._publisher,
+            sha512,
+            Proof(sha512, self._volume, self._work),
+            self._work,
+            clock,
+        )
         self._reconciliation = Reconciliation(
             self._layout, disk, self._volume, self._catalog, self._publisher, self._work
         )
@@ -196,44 +191,22 @@ class FilesystemStore:
 
     async def open(self, digest: Digest) -> IBlobReader:
         """See :meth:`IBlobStore.open`."""
-        held = await self._work.obtain(_Held.close, self._open, digest)
+        held = await self._work.obtain(Held.close, self._open, digest)
         if not held.fresh:
             held.close()
-            if not await self._work.alone(digest, self._prove(digest, unless_fresh=True)):
+            if not await self._work.alone(digest, self._copies.prove(digest, unless_fresh=True)):
                 raise BlobMissing(digest, "its copy here was damaged")
-            held = await self._work.obtain(_Held.close, self._open, digest)
+            held = await self._work.obtain(Held.close, self._open, digest)
         info = BlobInfo(digest, held.stat.size, held.names)
         return BlobReader(info, held.file, self._disk, self._volume, self._work, self.verify)
 
-    def _open(self, digest: Digest) -> _Held:
+    def _open(self, digest: Digest) -> Held:
         self._check_markers(digest)
-        return self._find(digest)
-
-    def _find(self, digest: Digest) -> _Held:
-        with self._volume.guard("opening a blob", write=False):
-            try:
-                fd = self._disk.open_read(self._layout.file(digest, DATA))
-            except (FileNotFoundError, NotADirectoryError) as e:
-                raise BlobMissing(digest) from e
-            try:
-                stat = self._disk.fstat(fd)
-                fresh = self._publisher.fresh(self._catalog.row(digest), stat)
-                return _Held(Descriptor(self._disk, fd), stat, self._publisher.names(digest), fresh)
-            except BaseException:
-                self._disk.close(fd)
-                raise
+        return self._copies.find(digest)
 
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """See :meth:`IBlobStore.stat`."""
-        return await self._work.in_thread(self._stat, digest)
-
-    def _stat(self, digest: Digest) -> BlobInfo | None:
-        with self._volume.guard("looking for a blob", write=False):
-            try:
-                size = self._disk.stat(self._layout.file(digest, DATA)).size
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return BlobInfo(digest, size, self._publisher.names(digest))
+        return await self._work.in_thread(self._copies.stat, digest)
 
     async def digests(self, after: Digest | None = None, limit: int = 1000) -> Sequence[Digest]:
         """See :meth:`IBlobStore.digests`. What a catalog lost is missing here until it is found again."""
@@ -246,82 +219,11 @@ class FilesystemStore:
 
     async def verify(self, digest: Digest) -> bool:
         """See :meth:`IBlobStore.verify`. What the page cache remembers is not taken for the disk's word."""
-        return await self._work.alone(digest, self._prove(digest))
-
-    async def _prove(self, digest: Digest, unless_fresh: bool = False) -> bool:
-        """Hash what is there; record it, or put it into quarantine. The lock on ``digest`` is ours."""
-        held = await self._work.in_thread(self._find, digest)
-        try:
-            if unless_fresh and held.fresh:
-                return True
-            if not unless_fresh:
-                await self._work.in_thread(self._drop_cache, held.file)
-            grains = Grains.of(held.stat.size)
-            list_ = await self._work.in_thread(self._stored_midstates, digest, grains)
-            if not await self._proof.holds(held.file, digest, grains, list_):
-                await self._work.in_thread(self._quarantine, digest)
-                return False
-        finally:
-            held.close()
-        stat = held.stat
-        await self._work.in_thread(
-            self._catalog.record, digest, stat.size, stat.mtime_ns, self._clock.seconds()
-        )
-        return True
-
-    def _drop_cache(self, file: Descriptor) -> None:
-        with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
-            self._disk.drop_cache(fd)
-
-    def _quarantine(self, digest: Digest) -> None:
-        try:
-            self._publisher.set_aside(digest, "its bytes do not hash to its id")
-        except LocalError as e:
-            # Unrecorded, it is verified and refused again each time it is asked for.
-            self.log.error("{digest} stays where it is: {error}", digest=digest, error=e)
+        return await self._work.alone(digest, self._copies.prove(digest))
 
     async def midstates(self, digest: Digest) -> Midstates | None:
         """See :meth:`IBlobStore.midstates`."""
-        return await self._work.exclusively(digest, self._midstates, digest)
-
-    def _midstates(self, digest: Digest) -> Midstates | None:
-        try:
-            held = self._find(digest)
-        except BlobMissing:
-            return None
-        try:
-            grains = Grains.of(held.stat.size)
-            if grains.count == 1:
-                return Midstates(grains, b"")
-            stored = self._stored_midstates(digest, grains)
-            if stored is not None or not self._sha512.provides_midstates:
-                return stored
-            with held.file.held() as fd, self._volume.guard("reading a blob to hash it", write=False):
-                proven, computed = self._sha512.prove(fd, held.stat.size)
-        finally:
-            held.close()
-        if proven != digest:
-            self._quarantine(digest)
-            return None
-        if computed is not None:
-            try:
-                self._publisher.put_midstates(digest, computed)
-            except LocalError as e:
-                self.log.warn("midstates of {digest} are not kept: {error}", digest=digest, error=e)
-        return computed
-
-    def _stored_midstates(self, digest: Digest, grains: Grains) -> Midstates | None:
-        with self._volume.guard("reading midstates", write=False):
-            path = self._layout.file(digest, MIDSTATES)
-            data = read_file(self._disk, path, encoded_length(grains.size) + 1)
-        if data is None:
-            return None
-        try:
-            found = Midstates.decode(data)
-        except Malformed as e:
-            self.log.warn("midstates of {digest} are unreadable: {error}", digest=digest, error=e)
-            return None
-        return found if found.grains == grains else None
+        return await self._work.exclusively(digest, self._copies.midstates, digest)
 
     # -- writing --------------------------------------------------------------
 
@@ -367,7 +269,7 @@ class FilesystemStore:
         await self._work.exclusively(digest, self._add_name, digest, name)
 
     def _add_name(self, digest: Digest, name: Filename) -> None:
-        info = self._stat(digest)
+        info = self._copies.stat(digest)
         if info is None:
             raise BlobMissing(digest)
         if info.filename != name:

@@ -11,6 +11,7 @@ from zope.interface import implementer
 from swarm.errors import StoreFailed
 from swarm.interfaces import BlobInfo, IBlobReader
 from swarm.model.digest import Digest
+from swarm.storage.copies import unreadable
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk, read_at
 from swarm.storage.volume import Volume
@@ -28,7 +29,7 @@ class BlobReader:
     _volume: Volume
     _work: Work
     _suspect: Callable[[Digest], Coroutine[Any, Any, object]]
-    """Awaited when the file proves to be shorter than the blob."""
+    """Awaited when the file proves to be shorter than the blob, or cannot be read."""
 
     async def available(self, offset: int, stop: int) -> int:
         """See :meth:`IBlobReader.available`: all of it."""
@@ -45,7 +46,12 @@ class BlobReader:
 
     async def read(self, offset: int, length: int) -> bytes:
         """See :meth:`IBlobReader.read`."""
-        data = await self._work.in_thread(self._read, offset, length)
+        try:
+            data = await self._work.in_thread(self._read, offset, length)
+        except StoreFailed as e:
+            if unreadable(e):
+                await self._suspect(self.info.digest)
+            raise
         if len(data) < length:
             await self._suspect(self.info.digest)
             raise StoreFailed(f"{self.info.digest.short} ends at {offset + len(data)} of {self.info.size}")

@@ -122,4 +122,4 @@ class Reconciliation:
         if stat is None:
             self._catalog.forget(digest)
         elif row is None:
-            self._catalog.record(digest, stat.size, _NEVER, 0.0)
+            self._catalog.proven(digest, stat.size, _NEVER, 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -75,12 +75,14 @@ class Volume:
     log = Logger()
 
     def usage(self) -> Usage:
-        """The state now."""
+        """The state now; if the disk cannot say what is free, what it said last."""
+        with suppress(StoreFailed):
+            self.free()
         return Usage(
             blobs=self._totals.blobs,
             bytes=self._totals.bytes,
             partials=self.partials,
-            free=max(0, self.free()),
+            free=max(0, self._free),
             quota=self._settings.quota,
             reserve=self._settings.reserve,
             read_only=self.read_only,

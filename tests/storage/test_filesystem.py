@@ -6,13 +6,14 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from swarm.errors import BlobMissing, StorageFull, StoreFailed
-from swarm.hashing import PlainSha512
+from swarm.hashing import PlainSha512, load
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -139,6 +140,37 @@ def test_a_file_cut_short_under_a_reader_ends_in_quarantine(rig: FilesystemRig) 
     assert (Path(rig.layout.quarantine) / digest.hex).stat().st_size == 50_000
 
 
+class BadSector(Disk):
+    """Reads fail while there are failures left."""
+
+    failures = 0
+
+    def preadv(self, fd: int, buffers: Any, offset: int) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return super().preadv(fd, buffers, offset)
+
+
+@pytest.mark.parametrize("size", [1000, 5 * MIB], ids=["one grain", "several"])
+def test_a_copy_the_disk_refuses_to_read_twice_is_set_aside(tmp_path: Path, size: int) -> None:
+    disk = BadSector()
+    rig = FilesystemRig(str(tmp_path), disk=disk, sha512=load(preadv=disk.preadv))
+    at_once(rig.store.start())
+    digest = at_once(put(rig.store, pattern(size))).info.digest
+    reader = at_once(rig.store.open(digest))
+    disk.failures = 1
+    at_once(refused(StoreFailed, reader.read(0, 10)))
+    assert at_once(reader.read(0, 10)) == pattern(10)  # it was only once: the copy is still trusted
+    disk.failures = 100
+    at_once(refused(StoreFailed, reader.read(0, 10)))
+    reader.close()
+    disk.failures = 0
+    assert at_once(rig.store.stat(digest)) is None
+    assert (Path(rig.layout.quarantine) / digest.hex).stat().st_size == size
+    assert rig.store.usage().read_only is None
+
+
 def test_a_damaged_list_of_midstates_does_not_condemn_good_bytes(rig: FilesystemRig) -> None:
     data = pattern(5 * MIB)
     digest = at_once(put(rig.store, data)).info.digest
@@ -210,6 +242,14 @@ def test_a_deletion_from_the_whole_swarm_is_finished_after_a_crash(rig: Filesyst
     at_once(rig.crash())
     assert at_once(rig.store.digests()) == [again]
     assert not data_of(rig, buried).exists()
+
+
+def test_proving_a_buried_copy_does_not_revive_it(rig: FilesystemRig) -> None:
+    digest = at_once(put(rig.store, b"buried")).info.digest
+    at_once(rig.tombstones.bury(digest, 1))
+    assert at_once(rig.store.verify(digest))
+    at_once(rig.crash())
+    assert at_once(rig.store.stat(digest)) is None
 
 
 def test_so_it_is_after_a_clean_stop_when_the_copy_could_not_be_removed(rig: FilesystemRig) -> None:
