@@ -1,4 +1,4 @@
-"""The client against the real peer port, over real mutual TLS on loopback."""
+"""Client and peer port between two nodes over real mutual TLS: what the contract suite cannot stage."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface import implementer
 
-from swarm.errors import Fault, PeerError
+from swarm.errors import Fault, PeerError, PullFailed
+from swarm.interfaces import BlobInfo, IBlobReader
 from swarm.model.digest import Digest
-from swarm.model.ranges import ByteRange
+from swarm.model.ranges import ByteRange, RangeSet
+from swarm.peering.limits import PeerLimits
+from swarm.services.tasks import sleep
 from swarm.testing.contracts import pattern
+from swarm.testing.contracts_peers import Collector
+from swarm.web.limits import WebLimits
 from tests.peering.conftest import OpenSSLWorld
-from tests.peering.nodes import Node
+from tests.peering.nodes import Node, View
+
+MIB = 1 << 20
 
 
 @pytest_twisted.async_yield_fixture
@@ -25,54 +35,154 @@ async def alpha(world: OpenSSLWorld) -> AsyncIterator[Node]:
 
 @pytest_twisted.async_yield_fixture
 async def beta(world: OpenSSLWorld) -> AsyncIterator[Node]:
-    node = Node(world, "beta")
+    node = Node(world, "beta", limits=PeerLimits(uploads=1), web=WebLimits(idle=0.2, linger=0.05))
     await node.listen()
     yield node
     await node.stop()
 
 
-async def whole(node: Node, other: Node, digest: Digest, size: int) -> bytes:
-    lane = node.client.lane(other.peer, digest, size)
-    got = bytearray()
+async def eventually(holds: object) -> None:
+    """Wait until a condition holds; ten seconds at most."""
+    assert callable(holds)
+    for _ in range(1000):
+        if holds():
+            return
+        await sleep(reactor, 0.01)
+    raise AssertionError("it never came true")
 
-    def sink(offset: int, views: Sequence[memoryview]) -> None:
-        assert offset == len(got)
-        for view in views:
-            got.extend(view)
 
+async def cancelled(running: Deferred[None]) -> bool:
     try:
-        await lane.fetch(ByteRange(0, size), sink)
-    finally:
-        lane.close()
-    return bytes(got)
+        await running
+    except CancelledError:
+        return True
+    return False
 
 
 @pytest_twisted.ensureDeferred
-async def test_smoke(alpha: Node, beta: Node) -> None:
-    data = pattern(5_000_000)
-    digest = beta.store.put(data, "näme,1")
-    assert await alpha.client.locate(beta.peer, Digest.of(b"")) is None
-    holding = await alpha.client.locate(beta.peer, digest)
-    assert holding is not None and holding.complete and holding.size == len(data)
-    assert [n.text for n in holding.names] == ["näme,1"]
-    m = await alpha.client.midstates(beta.peer, digest, len(data))
-    assert m == await beta.store.midstates(digest)
-    assert await whole(alpha, beta, digest, len(data)) == data
-    info = await beta.store.stat(digest)
+async def test_a_lane_outlives_the_servers_idle_close(alpha: Node, beta: Node) -> None:
+    data = pattern(MIB)
+    lane = alpha.client.lane(beta.peer, beta.store.put(data), MIB)
+    for _ in range(2):
+        sink = Collector(0)
+        await lane.fetch(ByteRange(0, MIB), sink)
+        assert bytes(sink.data) == data
+        await eventually(lambda: beta.site.connections == 0)
+    lane.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_connection_outlives_the_servers_idle_close(alpha: Node, beta: Node) -> None:
+    digest = beta.store.put(b"x")
+    for _ in range(3):
+        assert await alpha.client.locate(beta.peer, digest) is not None
+        await eventually(lambda: beta.site.connections == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lane_follows_a_peer_through_its_restart(alpha: Node, beta: Node) -> None:
+    data = pattern(MIB)
+    lane = alpha.client.lane(beta.peer, beta.store.put(data), MIB)
+    await lane.fetch(ByteRange(0, 10), Collector(0))
+    port = beta.peer.address.port
+    await beta.stop()
+    await beta.listen(port)
+    sink = Collector(0)
+    await lane.fetch(ByteRange(0, MIB), sink)
+    assert bytes(sink.data) == data
+    lane.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_given_up_makes_room_for_the_next(alpha: Node, beta: Node) -> None:
+    size = 64 * MIB
+    digest = beta.store.put(bytes(size))
+    paused: Deferred[None] = Deferred()
+    lane = alpha.client.lane(beta.peer, digest, size)
+
+    def stop(offset: int, views: Sequence[memoryview]) -> None:
+        lane.pause()
+        if not paused.called:
+            paused.callback(None)
+
+    running = Deferred.fromCoroutine(lane.fetch(ByteRange(0, size), stop))
+    await paused
+    other = alpha.client.lane(beta.peer, digest, size)
+    with pytest.raises(PeerError) as busy:
+        await other.fetch(ByteRange(0, 1), Collector(0))
+    assert (busy.value.fault, busy.value.retry_after) == (Fault.BUSY, 2)
+    lane.close()
+    assert await cancelled(running)
+    await eventually(lambda: beta.server.uploads == 0)
+    await other.fetch(ByteRange(0, 1), Collector(0))
+    other.close()
+    await eventually(lambda: beta.site.connections == 0)
+
+
+@implementer(IBlobReader)
+class Turning:
+    """A pull's reader that fails in the middle."""
+
+    def __init__(self, data: bytes) -> None:
+        self.info = BlobInfo(Digest.of(data), len(data))
+        self._data = data
+
+    async def available(self, offset: int, stop: int) -> int:
+        if offset >= 2 * MIB:
+            raise PullFailed(self.info.digest, ("bytes already sent proved wrong",))
+        return min(stop, 2 * MIB)
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        return self._data[offset : offset + length]
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_prove_wrong_midway_end_in_a_broken_connection(alpha: Node, beta: Node) -> None:
+    """Never in an answer that looks whole."""
+    data = pattern(4 * MIB)
+    digest, have = Digest.of(data), RangeSet([ByteRange(0, len(data))])
+    beta.fetcher.pulls[digest] = View(BlobInfo(digest, len(data)), have, lambda: Turning(data))
+    lane = alpha.client.lane(beta.peer, digest, len(data))
+    sink = Collector(0)
+    with pytest.raises(PeerError) as broken:
+        await lane.fetch(ByteRange(0, len(data)), sink)
+    assert broken.value.fault is Fault.TRUNCATED
+    assert bytes(sink.data) == data[: len(sink.data)] and len(sink.data) <= 2 * MIB
+    await eventually(lambda: beta.server.uploads == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_heard_although_the_body_is_still_being_sent(alpha: Node, beta: Node) -> None:
+    """The server stops reading and hangs up; the reason must survive that."""
+    beta.store.quota = 1000
+    size = 256 * MIB
+    asked: list[int] = []
 
     async def read(offset: int, length: int) -> bytes:
-        return data[offset : offset + length]
+        asked.append(offset)
+        return bytes(length)
 
-    assert await beta.client.push(alpha.peer, info, read) is True
-    assert await beta.client.push(alpha.peer, info, read) is False
-    assert alpha.store.blobs[digest].data == data
-    assert alpha.store.blobs[digest].names[0].text == "näme,1"
-    who, doc = await alpha.client.greet(beta.peer.address, True)
-    assert who == beta.peer.id and doc["Name"] == "test"
-    await alpha.client.report_corrupt(beta.peer, digest, "bad\ngrain")
-    assert beta.custodian.reports == [(alpha.peer.id, digest, "bad grain")]
-    assert await alpha.client.delete(beta.peer, digest, 1) is True
-    assert await alpha.client.locate(beta.peer, digest) is None
-    with pytest.raises(PeerError) as e:
-        await alpha.client.push(beta.peer, info, read)
-    assert e.value.fault is Fault.REFUSED and "410" in e.value.detail
+    with pytest.raises(PeerError) as refusal:
+        await alpha.client.push(beta.peer, BlobInfo(Digest.of(b"?"), size), read)
+    assert (refusal.value.fault, refusal.value.detail[:3]) == (Fault.REFUSED, "507")
+    assert len(asked) < 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_questions_at_once_leave_few_connections(alpha: Node, beta: Node) -> None:
+    digest = alpha.store.put(b"x")
+    asked = [Deferred.fromCoroutine(beta.client.locate(alpha.peer, digest)) for _ in range(20)]
+    for each in asked:
+        assert await each is not None
+    await eventually(lambda: alpha.site.connections <= 2)
+    beta.client.close()
+    await eventually(lambda: alpha.site.connections == 0)
