@@ -155,7 +155,7 @@ class Download:
         elif answer.status not in (200, 206):
             raise refusal(answer)
         total = self._total(answer)
-        self.meter.restart(self._at, total)
+        self.meter.reach(self._at, total)
         return self._body(answer, total, write)
 
     def _total(self, answer: Answer) -> int | None:

@@ -1,7 +1,7 @@
 """A progress display for work that takes longer than a second, and only on a terminal.
 
-Decides what is drawn: one bar with rate and time left, and below it a line for each peer of a
-running pull. Without a terminal every method does nothing.
+Decides when something is drawn; how it looks is in :mod:`swarm.cli.picture`. Without a terminal every
+method does nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
 
-from swarm.cli.session import printable, size_text
+from swarm.cli.session import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.live import Live
-    from rich.progress import Progress, TaskID
+    from swarm.cli.picture import Picture
 
 #: Seconds of work before anything is drawn.
 PATIENCE = 1.0
@@ -57,9 +55,7 @@ class Meter:
         self._shown = sys.stderr.isatty() if shown is None else shown
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._live: Live | None = None
+        self._picture: Picture | None = None
         self._sources: tuple[SourceLine, ...] = ()
 
     @property
@@ -81,70 +77,42 @@ class Meter:
             self._timer.cancel()
             self._timer.join()
         with self._lock:
-            if self._live is not None:
-                self._live.stop()
+            if self._picture is not None:
+                self._picture.close()
+                self._picture = None
 
     def advance(self, count: int) -> None:
         """``count`` more bytes are done."""
-        self._done += count
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, count)
+        self.reach(self._done + count, self._total)
 
-    def restart(self, done: int, total: int | None) -> None:
-        """The work begins at ``done`` of ``total`` bytes, whatever was said before."""
-        self._done, self._total = done, total
-        if self._progress is not None and self._task is not None:
-            self._progress.reset(self._task, total=total, completed=done)
+    def reach(self, done: int, total: int | None) -> None:
+        """``done`` of ``total`` bytes are done, whatever was said before."""
+        with self._lock:
+            self._done, self._total = done, total
+            self._update()
+
+    def rename(self, title: str) -> None:
+        """The work goes on, with something else."""
+        with self._lock:
+            self._title = printable(title, 40)
+            self._update()
 
     def sources(self, lines: Iterable[SourceLine]) -> None:
         """Show these peers under the bar."""
-        self._sources = tuple(lines)
         with self._lock:
-            if self._live is not None:
-                self._live.update(self._picture())
+            self._sources = tuple(lines)
+            if self._picture is not None:
+                self._picture.list(self._sources)
 
     def _begin(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from swarm.cli.picture import Picture
 
         with self._lock:
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-            )
-            self._task = self._progress.add_task(self._title, total=self._total, completed=self._done)
-            console = Console(stderr=True)
-            self._live = Live(
-                self._picture(),
-                console=console,
-                refresh_per_second=8,
-                transient=True,
-                redirect_stdout=sys.stdout.isatty(),
-            )
-            self._live.start()
+            self._picture = Picture(self._title, self._done, self._total, self._sources)
 
-    def _picture(self) -> RenderableType:
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        assert self._progress is not None
-        table = Table.grid(padding=(0, 2))
-        for each in self._sources:
-            words = (each.name, size_text(each.bytes), f"{size_text(each.rate)}/s", each.state, each.detail)
-            table.add_row(*(Text(word) for word in ("  ", *words)))
-        return Group(self._progress, table)
+    def _update(self) -> None:
+        if self._picture is not None:
+            self._picture.update(self._title, self._done, self._total)
 
 
 def _number(value: Any) -> int:

@@ -43,6 +43,7 @@ class _Pieces:
             self.hash.update(piece)
             yield piece
             self._meter.advance(len(piece))
+        self._meter.rename("until it is safe")
 
 
 def upload(

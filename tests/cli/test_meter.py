@@ -31,11 +31,12 @@ def test_the_display_shows_the_bar_and_every_peer(capsys, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with Meter("a [bold]\x1b title", 1 << 21, done=1 << 19, shown=True) as meter:
+    with Meter("first half", 1 << 21, done=1 << 19, shown=True) as meter:
         assert drawn.wait(10)
         meter.advance(1 << 20)
         meter.sources([SourceLine("beta", 5 << 20, 1 << 20, "fetching", "grain 3")])
-        meter.restart(0, 1 << 22)
+        meter.reach(0, 1 << 22)
+        meter.rename("a [bold]\x1b title")
     shown = capsys.readouterr().err
     assert "[bold]\N{REPLACEMENT CHARACTER} title" in shown
     assert "beta" in shown
