@@ -14,6 +14,9 @@ from hypothesis import settings
 
 import swarm
 
+# Last, so that `tests.…` is found here and `swarm` where it was installed, if it was.
+sys.path.append(str(Path(__file__).parent.parent))
+
 # The machines that run this are shared and slow at times: a deadline would time the machine.
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
