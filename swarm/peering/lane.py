@@ -191,16 +191,15 @@ class Lane:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.drop()
-        self._wants = deque(want for want in self._wants if not want.dropped)
-        if self._wants:
-            self._ask_again()
-        self._watch()
+        self._ask_again()
 
     def _ask_again(self) -> None:
+        self._wants = deque(want for want in self._wants if not want.dropped)
         for want in self._wants:
             want.again = True
-        self._due = self._heard = self._clock.seconds()
-        self._dial()
+        if self._wants:
+            self._due = self._heard = self._clock.seconds()
+            self._dial()
         self._watch()
 
     def _end(self, why: BaseException) -> None:

@@ -31,6 +31,4 @@ class PeerLimits:
     # being asked
     uploads: int = 64  # answers with blob bytes at once, all peers together
     busy: int = 2  # Retry-After of a 503
-    server_idle: float = 60.0  # a connection nobody asks anything on
-    form: int = 64 << 10
     reason: int = 1 << 10  # of POST /blobs/{id}/corrupt

@@ -84,6 +84,7 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self._metered = metered
         self._allowed = 0
         self._active = False
+        self._over = False
         self._body: BlobBody | None = None
         self._ahead = bytearray()
 
@@ -169,7 +170,8 @@ class Meter(ProtocolWrapper, TimeoutMixin):
 
     def abortConnection(self) -> None:
         """End it now, asking nobody."""
-        self.transport.abortConnection()
+        if not self._over:
+            self.transport.abortConnection()
 
     def loseConnection(self) -> None:
         """
@@ -193,6 +195,7 @@ class Meter(ProtocolWrapper, TimeoutMixin):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: over."""
+        self._over = True
         self._metered.open.discard(self)
         self.setTimeout(None)
         super().connectionLost(reason)
