@@ -20,7 +20,6 @@ from swarm.model.messages import (
 )
 from swarm.model.peers import Address, PeerID
 
-
 visible = st.characters(exclude_categories=("C", "Z"), exclude_characters="/\\\"'<>&,;")
 names = st.text(visible, min_size=1, max_size=64)
 hosts = st.one_of(st.just(""), st.from_regex(r"[a-z0-9]{1,9}(\.[a-z]{1,5})?", fullmatch=True))
