@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from threading import Lock
 
 from attrs import define, field
 from zope.interface import implementer
@@ -43,6 +44,7 @@ class Tombstones:
     _catalog: Catalog
     _work: Work
     _known: dict[Digest, tuple[int, bool]] = field(factory=dict)
+    _writing: Lock = field(factory=Lock)
 
     async def load(self) -> None:
         """Read them; once, before anything else here."""
@@ -83,10 +85,11 @@ class Tombstones:
 
     async def _set(self, digest: Digest, generation: int, buried: bool) -> None:
         def write() -> None:
-            # What was decided before the lock was ours may be outdated by now.
-            known = self._known.get(digest, (0, False))
-            if generation > known[0] or (generation == known[0] and not buried):
-                self._catalog.put_tombstone(digest, generation, buried)
-                self._known[digest] = (generation, buried)
+            # Not the blob's own lock: reading it to verify it may take minutes.
+            with self._writing:
+                known = self._known.get(digest, (0, False))  # may be newer than when we were called
+                if generation > known[0] or (generation == known[0] and not buried):
+                    self._catalog.put_tombstone(digest, generation, buried)
+                    self._known[digest] = (generation, buried)
 
-        await self._work.exclusively(digest, write)
+        await self._work.in_thread(write)

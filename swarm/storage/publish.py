@@ -190,6 +190,8 @@ class Publisher:
             return self._named(fd)
 
     def _named(self, fd: int) -> _Named:
+        # Not sooner: a pull that could not be published must still be writable after a restart.
+        self._disk.chmod(fd, 0o440)
         return _Named(True, self._disk.fstat(fd).mtime_ns, self._clock.seconds())
 
     def _confirm(self, digest: Digest, size: int) -> _Named | None:

@@ -62,7 +62,12 @@ def test_the_files_are_what_the_contract_says(rig: FilesystemRig) -> None:
     assert hashlib.sha512((directory / "data").read_bytes()).hexdigest() == digest.hex
     assert (directory / "names").read_text() == "a\nb\n"
     assert Midstates.decode((directory / "midstates").read_bytes()) == at_once(rig.store.midstates(digest))
-    assert (directory / "data").stat().st_mode & 0o222 == 0
+    pulled = at_once(rig.store.partial(Digest.of(b"pulled"), 6))
+    pulled.write(0, [memoryview(b"pulled")])
+    at_once(pulled.publish(None))
+    pulled.close()
+    for path in (directory / "data", data_of(rig, Digest.of(b"pulled"))):
+        assert path.stat().st_mode & 0o777 == 0o440
 
 
 # -- when stored bytes are trusted ----------------------------------------------------------------
