@@ -50,6 +50,7 @@ from swarm.services.membership import Membership
 from swarm.services.replicator import Replicator
 from swarm.services.tasks import Tasks
 from swarm.storage.filesystem import FilesystemStore
+from swarm.web.site import StreamingSite
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -106,6 +107,7 @@ class Node(Service):
         self._run_blocking = run_blocking
         self._fatal = fatal
         self._ports: dict[str, IListeningPort] = {}
+        self._sites: tuple[StreamingSite, ...] = ()
         self._tasks = Tasks()
         self._starting: Deferred[None] | None = None
         self._up = False
@@ -243,9 +245,13 @@ class Node(Service):
         peer_endpoint = server_endpoint(
             serverFromString(self._reactor, config.peer), self.credentials, clock=self._reactor
         )
-        self._ports["peer"] = await peer_endpoint.listen(self.peer_server.site(config.web))
+        self._sites = (self.peer_server.site(config.web), self.api.site(config.web))
+        self._ports["peer"] = await peer_endpoint.listen(self._sites[0])
         http_endpoint = serverFromString(self._reactor, config.http)
-        self._ports["http"] = await http_endpoint.listen(self.api.site(config.web))
+        self._ports["http"] = await http_endpoint.listen(self._sites[1])
+        for address in config.advertise:
+            if not self.credentials.identity.covers(address.host):
+                self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
         start = self._tasks.start
         start("membership", self.membership.run())
         start("watching credentials", self.credentials.watch(run_blocking=self._run_blocking))
@@ -276,6 +282,8 @@ class Node(Service):
             self._starting.cancel()
         for port in self._ports.values():
             await _maybe(port.stopListening())
+        for site in self._sites:
+            site.disconnect()
         await self.fetcher.stop()
         await self._tasks.stop()
         self.client.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.protocol import Factory
 from twisted.python import usage
 
 from swarm import __version__
@@ -83,6 +84,7 @@ def makeService(options: Options) -> IService:
     from swarm.node import create_node, thread_pool
 
     reactor: Any = global_reactor
+    Factory.noisy = False  # two log lines a connection are of no use
 
     def fatal(reason: str) -> None:
         print(f"swarm: cannot start: {reason}", file=sys.stderr)  # noqa: T201 - the log may go elsewhere
