@@ -30,6 +30,9 @@ class _File:
     fd: int  # a descriptor of our own, to look at what was written
     synced: bytes = b""
 
+    def __del__(self) -> None:
+        os.close(self.fd)
+
     def content(self, random: Random) -> bytes:
         latest = os.pread(self.fd, 1 << 30, 0)
         length = random.choice([len(latest), len(self.synced)])

@@ -17,7 +17,7 @@ from swarm.interfaces import IBlobStore
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.testing.contracts import MIB, at_once, content, pattern, put, refused
-from tests.contracts.rigs import FilesystemRig
+from tests.contracts.rigs import FilesystemRig, fast
 from tests.storage.failing import SYNCING, FailingDisk
 
 HELD = pattern(MIB + 5, 1)
@@ -121,11 +121,6 @@ def prepared(disk: FailingDisk, *, unnamed: bool = True) -> Iterator[FilesystemR
         yield rig
         disk.at = -1
         at_once(rig.store.stop())
-
-
-def fast() -> str | None:
-    """A directory in memory, where there is one: thousands of fsyncs wear on a real disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def refuse(directory: str, mode: int = 0) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+
+import pytest
 
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.storage import names
 from swarm.storage.layout import Layout
 from swarm.testing.contracts import MIB, at_once, pattern, put
-from tests.contracts.rigs import FilesystemRig
+from tests.contracts.rigs import FilesystemRig, fast
 from tests.storage.platter import Platter, PowerLoss
 
 IMAGES = 12
@@ -118,11 +122,18 @@ class _Play:
         self.under_way = None
 
 
-def test_no_crash_loses_what_was_stored_or_shows_what_is_torn(tmp_path: Path) -> None:
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A directory that costs no real fsync."""
+    with tempfile.TemporaryDirectory(prefix="swarm-crash-", dir=fast()) as path:
+        yield Path(path)
+
+
+def test_no_crash_loses_what_was_stored_or_shows_what_is_torn(in_memory: Path) -> None:
     """Power is lost at every call; each time several of the platters that may be left are looked at."""
     at = lost = 0
     while True:
-        root = tmp_path / str(at)
+        root = in_memory / str(at)
         rig, disk = started(root, at)
         disk.root = str(root)
         root.mkdir()
