@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,7 @@ from swarm.config import BadConfig, Config
 from swarm.core.addresses import AddressPolicy, is_loopback
 from swarm.core.roster import Roster
 from swarm.core.standing import Standing
+from swarm.errors import LocalError
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
 from swarm.model.messages import Node as NodeDocument
@@ -112,6 +114,11 @@ class Node(Service):
         self._starting: Deferred[None] | None = None
         self._up = False
 
+        self._endpoints = {
+            "peer": _endpoint(reactor, "peer", config.peer),
+            "http": _endpoint(reactor, "http", config.http),
+        }
+        tokens = _tokens(config)
         self.credentials = _credentials(reactor, config)
         sha512 = load_sha512()
         self.log.info("hashing: {how}", how=sha512.description)
@@ -224,7 +231,7 @@ class Node(Service):
                 certificate_ends=lambda: reactor.seconds() + self.credentials.days_left() * 86400,
                 not_ready=lambda: () if self._up else ("the node is starting",),
             ),
-            guard=Guard(Tokens(config.tokens) if config.tokens is not None else None, clock=reactor),
+            guard=Guard(tokens, clock=reactor),
             media=MediaProbe(reactor, clock=reactor, limits=MediaLimits()),
             pieces=PieceHashes(run_blocking=run_blocking),
             registry=registry,
@@ -242,13 +249,10 @@ class Node(Service):
     async def _start(self) -> None:
         config = self.config
         await self.store.start()
-        peer_endpoint = server_endpoint(
-            serverFromString(self._reactor, config.peer), self.credentials, clock=self._reactor
-        )
         self._sites = (self.peer_server.site(config.web), self.api.site(config.web))
-        self._ports["peer"] = await peer_endpoint.listen(self._sites[0])
-        http_endpoint = serverFromString(self._reactor, config.http)
-        self._ports["http"] = await http_endpoint.listen(self._sites[1])
+        secured = server_endpoint(self._endpoints["peer"], self.credentials, clock=self._reactor)
+        await self._listen("peer", secured, self._sites[0])
+        await self._listen("http", self._endpoints["http"], self._sites[1])
         for address in config.advertise:
             if not self.credentials.identity.covers(address.host):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
@@ -267,8 +271,15 @@ class Node(Service):
             peer=self._introduce().mgmt_addr,
         )
 
+    async def _listen(self, setting: str, endpoint: IStreamServerEndpoint, site: StreamingSite) -> None:
+        try:
+            self._ports[setting] = await endpoint.listen(site)
+        except (CannotListenError, OSError) as e:
+            raise BadConfig(f"{setting}: {e}") from e
+
     def _failed(self, failure: Failure) -> None:
-        self.log.failure("the node cannot start", failure=failure)
+        if not failure.check(LocalError):  # an operator's mistake needs no traceback
+            self.log.failure("the node cannot start", failure=failure)
         self._fatal(failure.getErrorMessage())
 
     def stopService(self) -> Deferred[None]:
@@ -373,6 +384,23 @@ class Node(Service):
         port = self._ports.get(which)
         where = port.getHost() if port is not None else None
         return getattr(where, "host", ""), getattr(where, "port", 0)
+
+
+def _endpoint(reactor: Any, setting: str, description: str) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as e:  # whatever the parser of that kind of endpoint stumbles over
+        raise BadConfig(f"{setting}: not a server endpoint such as tcp:7040: {description!r} ({e})") from e
+    return endpoint
+
+
+def _tokens(config: Config) -> Tokens | None:
+    if config.tokens is None:
+        return None
+    try:
+        return Tokens(config.tokens)
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadConfig(f"tokens: {e}") from e
 
 
 def _credentials(reactor: Any, config: Config) -> Credentials:

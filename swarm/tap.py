@@ -77,7 +77,7 @@ def makeService(options: Options) -> IService:
     """
     Build the node.
 
-    :raises usage.UsageError: a setting that cannot be, a certificate that cannot be read.
+    :raises SystemExit: a setting that cannot be, a certificate that cannot be read; one line says which.
     """
     from twisted.internet import reactor as global_reactor
 
@@ -103,6 +103,7 @@ def makeService(options: Options) -> IService:
             fatal=fatal,
         )
     except (LocalError, Malformed) as e:
-        raise usage.UsageError(str(e)) from e
+        # twistd would print a UsageError from here with its traceback.
+        raise SystemExit(f"swarm: {e}") from e
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(node.reread))
     return node
