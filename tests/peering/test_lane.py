@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.task import Clock
@@ -175,6 +176,44 @@ def test_a_refused_connection_is_unreachable(lane: Lane, wires: Wires, clock: Cl
     wires.pending.pop()[0].errback(Failure(ConnectionRefusedError()))
     assert one.fault is Fault.UNREACHABLE
     assert not clock.getDelayedCalls()
+
+
+def test_a_late_refusal_of_our_certificate_is_untrusted_and_not_tried_again(lane: Lane, wires: Wires) -> None:
+    """TLS 1.3 says so only after the handshake."""
+    Fetch(lane, FIRST)
+    wires.send(answer(FIRST))
+    two = Fetch(lane, SECOND)
+    wires.end(SSL.Error([("SSL routines", "", "tlsv1 alert certificate revoked")]))
+    assert two.fault is Fault.UNTRUSTED
+    assert len(wires.transports) == 1
+
+
+def test_what_is_no_matter_of_networks_is_not_blamed_on_the_peer(lane: Lane, wires: Wires) -> None:
+    wires.later = True
+    one = Fetch(lane, FIRST)
+    wires.pending.pop()[0].errback(Failure(RuntimeError("ours")))
+    assert isinstance(one.outcome, RuntimeError)
+
+
+def test_a_cancelled_request_is_not_asked_again_on_a_fresh_connection(lane: Lane, wires: Wires) -> None:
+    Fetch(lane, THIRD)
+    wires.send(answer(THIRD))
+    one, two = Fetch(lane, FIRST), Fetch(lane, SECOND)
+    two.running.cancel()
+    wires.end()
+    assert wires.asked(1) == ["bytes=0-3999"]
+    wires.send(answer(FIRST))
+    assert one.outcome == "done"
+
+
+def test_a_sink_that_fails_on_the_last_bytes_of_a_lost_connection(lane: Lane, wires: Wires) -> None:
+    def full(offset: int, views: Sequence[memoryview]) -> None:
+        raise OSError("disk full")
+
+    one = Fetch(lane, FIRST, full)
+    wires.send(answer(FIRST)[:200])
+    wires.end()
+    assert isinstance(one.outcome, OSError)
 
 
 def test_a_stale_connection_is_not_the_peers_fault(lane: Lane, wires: Wires) -> None:

@@ -10,6 +10,7 @@ import pytest_twisted
 from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -358,3 +359,15 @@ async def test_the_inventory_of_routes_ends_here(
 @pytest_twisted.ensureDeferred
 async def test_upper_case_ids_name_the_same_blob(node: Node, asker: Node) -> None:
     assert (await ask(asker, node, f"HEAD /blobs/{ID.hex.upper()}")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_certificate_nothing_is_answered(node: Node) -> None:
+    """Also if somebody wires the port without TLS."""
+    plain = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(node.site)
+    for request in (f"GET {PATH}", "GET /cluster/", "GET /nowhere"):
+        protocol = Raw(f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", plain.getHost().port)
+        await endpoint.connect(Factory.forProtocol(lambda protocol=protocol: protocol))
+        assert (await protocol.lost).startswith(b"HTTP/1.1 403 ")
+    await plain.stopListening()
