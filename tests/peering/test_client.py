@@ -186,3 +186,19 @@ async def test_questions_at_once_leave_few_connections(alpha: Node, beta: Node) 
     await eventually(lambda: alpha.site.connections <= 2)
     beta.client.close()
     await eventually(lambda: alpha.site.connections == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cluster_may_have_any_visible_name(world: OpenSSLWorld) -> None:
+    one, two = Node(world, "alpha", cluster="schwärm→1"), Node(world, "beta", cluster="schwärm→1")
+    await two.listen()
+    digest = two.store.put(b"xyz")
+    assert await one.client.locate(two.peer, digest) is not None
+    lane = one.client.lane(two.peer, digest, 3)
+    sink = Collector(0)
+    await lane.fetch(ByteRange(0, 3), sink)
+    assert bytes(sink.data) == b"xyz"
+    assert (await one.client.greet(two.peer.address, True))[0] == two.peer.id
+    lane.close()
+    one.client.close()
+    await two.stop()
