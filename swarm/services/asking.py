@@ -20,6 +20,9 @@ from swarm.services.progress import Counters
 from swarm.services.sources import Sources
 from swarm.services.tasks import Tasks
 
+#: Answers that are no use and would be the same again: the peer has not the blob it says it has.
+_UNFIT = (Fault.WRONG_RANGE, Fault.CODED, Fault.VALIDATOR)
+
 
 class Asking:
     """
@@ -41,10 +44,12 @@ class Asking:
         tasks: Tasks,
         counters: Counters,
         arrived: Callable[[int], None],
+        unfit: Callable[[PeerID, str], None],
         failed: Callable[[LocalError], None],
     ) -> None:
         """
         :param arrived: told of each grain whose bytes are all on disk.
+        :param unfit: told of a peer that has not what it says it has, and why.
         :param failed: told when our own disk refuses.
         """
         self.fed = clock.seconds()
@@ -56,9 +61,10 @@ class Asking:
         self._tasks = tasks
         self._counters = counters
         self._arrived = arrived
+        self._unfit = unfit
         self._failed = failed
         self._lanes: dict[PeerID, ILane] = {}  # where new spans go
-        self._asked: dict[int, PeerID] = {}  # spans under way
+        self._asked: dict[int, ILane] = {}  # spans under way
         self._users: Counter[ILane] = Counter()  # spans under way on each lane, retired ones too
         self._timer: IDelayedCall | None = None
         self._held = False
@@ -71,14 +77,13 @@ class Asking:
 
     def pump(self) -> None:
         """Do what is due and ask what is to be asked; come back by myself when something falls due."""
-        if self._over:
+        if self._over or self._held:
             return
         now = self._clock.seconds()
         for action in self._dispatch.due(now):
             self._retire(action)
-        if not self._held:
-            for span in self._dispatch.next(now):
-                self._tasks.start("fetching a span", self._fetch(span))
+        for span in self._dispatch.next(now):
+            self._tasks.start("fetching a span", self._fetch(span))
         due = self._dispatch.next_due()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -86,12 +91,15 @@ class Asking:
             self._timer = self._clock.callLater(max(0.01, due - self._clock.seconds()), self.pump)
 
     def hang_up(self, peer: PeerID) -> None:
-        """End the peer's lane now; what was asked of it is off."""
-        if lane := self._lanes.pop(peer, None):
-            lane.close()
+        """End the peer's lanes now; what was asked of it is off."""
+        lanes = [each for each in self._users if each.peer.id == peer]
+        if (lane := self._lanes.pop(peer, None)) is not None and lane not in lanes:
+            lanes.append(lane)
+        for each in lanes:
+            each.close()
 
     def hold(self) -> None:
-        """Read nothing more from any peer for now: we cannot keep up."""
+        """Read nothing more from any peer for now: we cannot keep up. Nobody is asked or judged either."""
         self._held = True
         for lane in self._users:
             lane.pause()
@@ -120,8 +128,8 @@ class Asking:
         """A lane ends: at once, or by itself where the span under way on it is to stop."""
         if isinstance(action, Abort):
             self.hang_up(action.peer)
-        elif (peer := self._asked.get(action.span)) is not None:
-            self._lanes.pop(peer, None)
+        elif (lane := self._asked.get(action.span)) is not None and self._lanes.get(lane.peer.id) is lane:
+            del self._lanes[lane.peer.id]
 
     async def _fetch(self, span: Span) -> None:
         peer = self._sources.peers[span.peer]
@@ -129,7 +137,7 @@ class Asking:
         if lane is None:
             grains = self._partial.grains
             lane = self._lanes[span.peer] = self._client.lane(peer, self._partial.digest, grains.size)
-        self._asked[span.id] = span.peer
+        self._asked[span.id] = lane
         self._users[lane] += 1
         table, seconds = self._dispatch, self._clock.seconds
         try:
@@ -142,7 +150,11 @@ class Asking:
                 self.log.info("pulling: {error}", error=e)
                 if self._lanes.get(span.peer) is lane:
                     del self._lanes[span.peer]
-            table.failed(span.id, seconds(), e.fault)
+            table.failed(span.id, seconds(), e.fault, e.retry_after)
+            if e.fault is Fault.MISSING:
+                self._sources.haves.pop(span.peer, None)  # to be asked again whether it has it
+            elif e.fault in _UNFIT:
+                self._unfit(span.peer, str(e))
         except CancelledError:
             table.failed(span.id, seconds())
             if self._over:

@@ -7,17 +7,17 @@ tombstone arrives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from swarm.errors import BlobMissing, PeerError
+from swarm.errors import BlobMissing, LocalError, PeerError
 from swarm.interfaces import BlobInfo, IBlobStore, IPeerClient, ITombstones
 from swarm.model.digest import Digest
-from swarm.model.peers import Peer
+from swarm.model.peers import Peer, PeerID
 from swarm.services.tasks import gather, sleep
 
 
@@ -52,8 +52,12 @@ class Deletion:
         *,
         name: str,
         clock: IReactorTime,
-        forget: Callable[[Digest], None],
+        forget: Callable[[Digest], Awaitable[None]],
     ) -> None:
+        """
+        :param peers: all peers known, also those that are silent.
+        :param forget: ends a pull of the blob; when it returns, the blob was stored or never will be.
+        """
         self._store = store
         self._tombstones = tombstones
         self._client = client
@@ -69,14 +73,14 @@ class Deletion:
 
         :raises BlobMissing: there is none.
         """
-        self._forget(digest)
+        await self._forget(digest)
         return await self._store.delete(digest)
 
     async def everywhere(self, digest: Digest) -> Deleted:
         """
         Remove all copies. The tombstone, and whom it is owed to, are durable before anything is removed.
 
-        :raises BlobMissing: this node never met the blob and no peer had it.
+        :raises StorageFull, VolumeReadOnly, StoreFailed: it may be that not all was removed; try again.
         """
         peers = {peer.id: peer for peer in self._peers()}
         generation = self._tombstones.generation(digest)
@@ -88,7 +92,9 @@ class Deletion:
         told = await gather(self._deliver(peer, digest, generation) for peer in peers.values())
         confirmed, pending = [self._name], list[str]()
         for peer, outcome in zip(peers.values(), told, strict=True):
-            (pending if isinstance(outcome, Failure) or outcome is False else confirmed).append(peer.name)
+            if isinstance(outcome, Failure):
+                self.log.failure("telling {name} of a deletion", failure=outcome, name=peer.name)
+            (confirmed if outcome is True else pending).append(peer.name)
         return Deleted(info, tuple(confirmed), tuple(pending))
 
     async def ordered(self, digest: Digest, generation: int) -> bool:
@@ -111,18 +117,26 @@ class Deletion:
         """Hand over owed tombstones as peers come back; ends only by cancellation."""
         while True:
             await sleep(self._clock, self._settings.retry_every)
-            await self.deliver_owed()
+            try:
+                await self.deliver_owed()
+            except LocalError as e:
+                self.log.error("cannot deliver tombstones now: {error}", error=e)
 
     async def deliver_owed(self) -> None:
-        """Try every owed tombstone whose peer is known now, once."""
+        """Try every owed tombstone whose peer is known; one that does not take it gets no more this time."""
         peers = {peer.id: peer for peer in self._peers()}
-        due = [
-            (peers[owed_to], digest, generation)
-            for digest, generation, owed_to in await self._tombstones.owed()
-            if owed_to in peers
-        ]
-        for peer, digest, generation in due:
-            await self._deliver(peer, digest, generation)
+        due: dict[PeerID, list[tuple[Digest, int]]] = {}
+        for digest, generation, owed_to in await self._tombstones.owed():
+            if owed_to in peers:
+                due.setdefault(owed_to, []).append((digest, generation))
+        for outcome in await gather(self._deliver_all(peers[peer], owed) for peer, owed in due.items()):
+            if isinstance(outcome, Failure):
+                outcome.raiseException()
+
+    async def _deliver_all(self, peer: Peer, owed: Sequence[tuple[Digest, int]]) -> None:
+        for digest, generation in owed:
+            if not await self._deliver(peer, digest, generation):
+                return
 
     async def _deliver(self, peer: Peer, digest: Digest, generation: int) -> bool:
         try:

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from attrs import Factory, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from swarm.core.dispatch import Dispatch, DispatchSettings
 from swarm.core.evidence import Proof
 from swarm.core.standing import Standing
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
-from swarm.errors import BlobMissing, LocalError, Overloaded, PeerError, PullFailed, SwarmError
+from swarm.errors import BlobMissing, Fault, LocalError, Overloaded, PeerError, PullFailed, SwarmError
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IPeerClient, ITombstones
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
@@ -29,7 +31,8 @@ from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.services.progress import Counters, PullProgress
 from swarm.services.pull import Pull, PullSettings
-from swarm.services.tasks import Signal, Tasks, gather, sleep
+from swarm.services.reading import PullReader
+from swarm.services.tasks import Signal, Tasks, gather, sleep, within
 
 
 @frozen
@@ -37,10 +40,12 @@ class FetchSettings:
     """Limits of all pulls together; seconds and counts."""
 
     gather: float = 0.1  # wait this long for more holders after the first (ANCHORS D1)
+    answer_within: float = 4.0  # who does not say by then whether it has a blob is passed over this time
     search_every: float = 2.0  # look for holders again: partial ones grow, others come
     pulls_at_once: int = 64
     probation_after: float = 600.0  # a peer proven bad for a blob, and told so, may then serve it again
-    retry_unfinished: float = 30.0  # pulls left over by an earlier run are tried again after this
+    retry_unfinished: float = 30.0  # pulls left over by an earlier run are tried again after this,
+    resumes_at_once: int = 8  # so many at the same time
     pull: PullSettings = Factory(PullSettings)
 
 
@@ -86,6 +91,7 @@ class Fetcher:
         self._tasks = tasks
         self._midstates = midstates
         self._fetches: dict[Digest, _Fetch] = {}
+        self._stopping = False
 
     # -- reading ------------------------------------------------------------------
 
@@ -97,6 +103,8 @@ class Fetcher:
         :raises BlobForbidden: marked ``403``.
         :raises PullFailed: it exists, yet no source gave proven bytes.
         :raises StorageFull, VolumeReadOnly, StoreFailed, Overloaded:
+
+        The size of what comes from a pull is what all holders say, or proven.
         """
         await self._store.check_markers(digest)
         try:
@@ -104,7 +112,8 @@ class Fetcher:
         except BlobMissing:
             if self._tombstones.buried(digest):
                 raise BlobMissing(digest, "deleted from the swarm") from None
-        return (await self._fetch(digest).ready()).reader()
+        reader = await self._fetch(digest).reader()
+        return await self._store.open(digest) if reader is None else reader
 
     async def open_local(self, digest: Digest) -> IBlobReader:
         """
@@ -123,6 +132,8 @@ class Fetcher:
         """
         if info := await self._store.stat(digest):
             return info
+        if self._tombstones.buried(digest):
+            raise BlobMissing(digest, "deleted from the swarm")
         return await self._fetch(digest).finished()
 
     def serving(self, digest: Digest) -> PartialView | None:
@@ -132,10 +143,14 @@ class Fetcher:
             return None
         return PartialView(fetch.pull.info, fetch.pull.servable(), fetch.pull.reader)
 
-    def forget(self, digest: Digest) -> None:
-        """The blob is being deleted: stop pulling it and drop what came so far."""
+    async def forget(self, digest: Digest) -> None:
+        """
+        The blob is being deleted: end its pull and drop what came so far.
+
+        When this returns the blob was stored, to be deleted, or never will be.
+        """
         if fetch := self._fetches.get(digest):
-            self._tasks.start("dropping a pull", fetch.discard(BlobMissing(digest, "deleted")))
+            await fetch.end(BlobMissing(digest, "deleted"), keep=False)
 
     # -- watching -------------------------------------------------------------------
 
@@ -152,32 +167,42 @@ class Fetcher:
 
     async def resume_unfinished(self) -> None:
         """Go on with what an earlier run left; ends when all of it is here, gone or cancelled."""
-        unfinished = dict(await self._store.unfinished())
-        pause = 0.2  # peers are being greeted right now
-        for digest, size in unfinished.items():
-            self.log.info("resuming {digest}, {size} bytes", digest=digest.short, size=size)
+        unfinished = await self._store.unfinished()
         self.counters.pulls_resumed += len(unfinished)
-        while unfinished:
-            for digest in list(unfinished):
-                try:
+        turns = DeferredSemaphore(self._settings.resumes_at_once)
+        for outcome in await gather(self._resume(digest, size, turns) for digest, size in unfinished):
+            if isinstance(outcome, Failure):
+                self.log.failure("a pull cannot be resumed", failure=outcome)
+
+    async def _resume(self, digest: Digest, size: int, turns: DeferredSemaphore) -> None:
+        self.log.info("resuming {digest}, {size} bytes", digest=digest.short, size=size)
+        pause = 0.2  # peers are being greeted right now
+        while not self._tombstones.buried(digest):
+            try:
+                async with turns:
                     await self.pull(digest)
-                except BlobMissing:
-                    continue  # nobody who is here now has it
-                except SwarmError as e:
-                    self.log.warn("cannot resume {digest} yet: {error}", digest=digest.short, error=e)
-                    continue
-                del unfinished[digest]
-            if unfinished:
-                await sleep(self._clock, pause)
-                pause = min(2 * pause, self._settings.retry_unfinished)
+                return
+            except BlobMissing:
+                pass  # nobody who is here now has it
+            except SwarmError as e:
+                self.log.warn("cannot resume {digest} yet: {error}", digest=digest.short, error=e)
+            await sleep(self._clock, pause)
+            pause = min(2 * pause, self._settings.retry_unfinished)
+        partial = await self._store.partial(digest, size)
+        await partial.discard()
+        partial.close()
 
     async def stop(self) -> None:
-        """Stop all pulls; what they verified stays on disk."""
-        await gather(each.abandon() for each in list(self._fetches.values()))
+        """End all pulls; what they verified stays on disk."""
+        self._stopping = True
+        error = Overloaded("the node is stopping")
+        await gather(each.end(error, keep=True) for each in list(self._fetches.values()))
 
     def _fetch(self, digest: Digest) -> _Fetch:
         fetch = self._fetches.get(digest)
         if fetch is None:
+            if self._stopping:
+                raise Overloaded("the node is stopping")
             if len(self._fetches) >= self._settings.pulls_at_once:
                 raise Overloaded("too many pulls at once")
             fetch = self._fetches[digest] = _Fetch(self, digest)
@@ -187,14 +212,17 @@ class Fetcher:
     # -- what a fetch uses ----------------------------------------------------------------
 
     async def locate(self, peer: Peer, digest: Digest) -> Holding | None:
-        """Ask one peer; None for no, unreachable, or in no standing."""
+        """
+        Ask one peer; None if it has nothing, or is in no standing.
+
+        :raises PeerError: it did not say.
+        """
         if self._standing.barred(peer.id, digest, self._clock.seconds()) is not None:
             return None
         try:
-            return await self._client.locate(peer, digest)
-        except PeerError as e:
-            self.log.debug("{error}", error=e)
-            return None
+            return await within(self._clock, self._settings.answer_within, self._client.locate(peer, digest))
+        except TookTooLong as e:
+            raise PeerError(peer.id, Fault.SILENT, "no answer in time") from e
 
     def convict(self, peer: Peer, proof: Proof) -> None:
         """A peer is proven bad for one blob: remember, say so, and tell it, so that it can heal itself."""
@@ -218,6 +246,9 @@ class Fetcher:
             )
         except PeerError as e:
             self.log.info("could not advise {name}: {error}", name=peer.name, error=e)
+            return
+        await sleep(self._clock, self._settings.probation_after)
+        self._standing.verified(peer.id, proof.digest, self._clock.seconds())
 
 
 class _Fetch:
@@ -230,18 +261,28 @@ class _Fetch:
         self._changed = Signal()
         self._stored: BlobInfo | None = None
         self._error: LocalError | None = None
+        self._searched = False
+        self._ended = False
+        self._doom: LocalError | None = None  # why it is to end before its time,
+        self._keep = True  # and whether what came is kept then
         self._holdings: dict[PeerID, Holding] = {}
-        self._running: Deferred[None] | None = None
+        self._tasks = Tasks()
 
     # -- waiting for it ---------------------------------------------------------------
 
-    async def ready(self) -> Pull:
-        """Wait until there is something to read from. :raises LocalError: there never will be."""
-        while self.pull is None:
+    async def reader(self) -> PullReader | None:
+        """
+        Wait until there is something to read from; None: the blob is here.
+
+        :raises LocalError: there never will be.
+        """
+        while self._stored is None:
             if self._error is not None:
                 raise self._error
+            if self.pull is not None and self._size_settled(self.pull):
+                return self.pull.reader()
             await self._changed.wait()
-        return self.pull
+        return None
 
     async def finished(self) -> BlobInfo:
         """Wait until the blob is published. :raises LocalError: it won't be."""
@@ -251,17 +292,19 @@ class _Fetch:
             await self._changed.wait()
         return self._stored
 
-    async def abandon(self) -> None:
-        """The node stops."""
-        if self.pull is not None:
-            await self.pull.stop()
-
-    async def discard(self, error: LocalError) -> None:
-        """End with an error, and keep nothing."""
+    async def end(self, error: LocalError, *, keep: bool) -> None:
+        """End with an error, and wait for that."""
+        self._doom, self._keep = error, keep
         if self.pull is not None:
             self.pull.fail(error)
-            await self.pull.stop()
-            await self.pull.discard()
+        self._changed.fire()
+        while not self._ended:
+            await self._changed.wait()
+
+    def _size_settled(self, pull: Pull) -> bool:
+        """May a reader be promised this size? Not if peers disagree, nor none at all on their word."""
+        claimed = {each.size for each in self._holdings.values()}
+        return pull.size_proven or (pull.grains.size > 0 and len(claimed) == 1)
 
     # -- running ------------------------------------------------------------------------
 
@@ -275,29 +318,34 @@ class _Fetch:
             self._error = Overloaded("the node is stopping")
             raise
         except LocalError as e:
-            if not isinstance(e, BlobMissing):
+            if not isinstance(e, BlobMissing) and e is not self._doom:
                 fetcher.counters.pulls_failed += 1
                 fetcher.log.warn("pull failed: {error}", error=e)
             self._error = e
         finally:
-            if fetcher._fetches.get(self._digest) is self:
-                del fetcher._fetches[self._digest]
+            if self._stored is None and self._error is None:
+                self._error = PullFailed(self._digest, ("of an internal error",))
+            del fetcher._fetches[self._digest]
+            self._ended = True
             self._changed.fire()
+            await self._tasks.stop()
 
     async def _attempts(self) -> BlobInfo:
-        await self._search(first=True)
-        if not self._holdings:
+        if info := await self._fetcher._store.stat(self._digest):
+            return info  # it came since the miss
+        await self._search_first()
+        if not self._holdings and self._doom is None:
             raise BlobMissing(self._digest, "nobody reachable has it")
         self._fetcher.counters.pulls_started += 1
         tried: set[int] = set()
         failures: list[str] = []
-        while (size := self._best_size(tried)) is not None:
+        while self._doom is None and (size := self._best_size(tried)) is not None:
             tried.add(size)
             try:
                 return await self._attempt(size)
             except PullFailed as e:
                 failures.extend(e.reasons)
-        raise PullFailed(self._digest, tuple(dict.fromkeys(failures)))
+        raise self._doom or PullFailed(self._digest, tuple(dict.fromkeys(failures)))
 
     def _best_size(self, tried: set[int]) -> int | None:
         """The size most peers claim, of those not tried; of equals the one first heard of."""
@@ -319,13 +367,16 @@ class _Fetch:
             convict=fetcher.convict,
         )
         self.pull = pull
-        searching = Tasks()
+        beside = Tasks()
         try:
+            if self._doom is not None:  # while the partial was opened
+                raise self._doom
+            pull.begin()
             for holding in list(self._holdings.values()):
                 pull.add(holding)
-            pull.begin()
             self._changed.fire()
-            searching.start("searching holders", self._search_on(pull))
+            beside.start("searching holders", self._search_on(pull))
+            beside.start("waiting for a proven size", self._tell_size(pull))
             stored = await pull.outcome
             if stored is None:
                 assert pull.error is not None
@@ -333,10 +384,28 @@ class _Fetch:
             return stored.info
         finally:
             self.pull = None
-            await searching.stop()
-            await pull.stop()
+            await beside.stop()
+            await pull.stop(keep=self._keep)
+
+    async def _tell_size(self, pull: Pull) -> None:
+        while not pull.size_proven:
+            await pull.changed()
+        self._changed.fire()
 
     # -- looking for holders ------------------------------------------------------------
+
+    async def _search_first(self) -> None:
+        """Ask every live peer; go on soon after the first has said yes, or when all have answered."""
+        self._tasks.start("looking for holders", self._search_once())
+        while not (self._searched or self._holdings or self._doom):
+            await self._changed.wait()
+        if not (self._searched or self._doom):
+            await sleep(self._fetcher._clock, self._fetcher._settings.gather)
+
+    async def _search_once(self) -> None:
+        await self._search()
+        self._searched = True
+        self._changed.fire()
 
     async def _search_on(self, pull: Pull) -> None:
         """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""
@@ -348,28 +417,23 @@ class _Fetch:
                 pull.fail(PullFailed(self._digest, pull.reasons))
                 return
 
-    async def _search(self, *, first: bool = False, skip: frozenset[PeerID] = frozenset()) -> None:
-        """Ask every live peer; the first time go on soon after the first has said yes."""
+    async def _search(self, *, skip: frozenset[PeerID] = frozenset()) -> None:
+        """Ask every live peer but those, and take in what each says when it says it."""
         peers = [peer for peer in self._fetcher._live() if peer.id not in skip]
-        found = Signal()
-        asking = Deferred.fromCoroutine(gather(self._ask(peer, found) for peer in peers))
-        if not first:
-            await asking
-            return
-        asking.addBoth(lambda _: found.fire())
-        while not self._holdings and not asking.called:
-            await found.wait()
-        if not asking.called:
-            await sleep(self._fetcher._clock, self._fetcher._settings.gather)
+        await gather(self._ask(peer) for peer in peers)
 
-    async def _ask(self, peer: Peer, found: Signal) -> None:
-        holding = await self._fetcher.locate(peer, self._digest)
+    async def _ask(self, peer: Peer) -> None:
+        try:
+            holding = await self._fetcher.locate(peer, self._digest)
+        except PeerError as e:
+            self._fetcher.log.debug("{error}", error=e)
+            return
         if holding is None:
-            if self.pull is not None and peer.id in self._holdings:
+            if self.pull is not None:
                 self.pull.lose(peer.id, "has it no more")
             self._holdings.pop(peer.id, None)
             return
         self._holdings[peer.id] = holding
         if self.pull is not None:
             self.pull.add(holding)
-        found.fire()
+        self._changed.fire()

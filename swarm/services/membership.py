@@ -70,14 +70,16 @@ class Membership:
         self._tasks = tasks
         self._came = came
         self._listed: tuple[Address, ...] = ()
-        self._text: str | None = None
+        self._seen: str | None = None  # what the list said when it was read last, good or not
+        self._trouble = ""  # with the list, as logged last
         self._greeting: set[Address] = set()
 
     # -- running ------------------------------------------------------------------
 
     async def run(self) -> None:
         """Greet and re-read for ever; ends only by cancellation."""
-        next_read = 0.0
+        next_read = self._clock.seconds()
+        self._roster.configure(self._configured(), next_read)  # whatever the list is like
         while True:
             now = self._clock.seconds()
             if now >= next_read:
@@ -100,12 +102,7 @@ class Membership:
         :raises Malformed: a line that is no address; the list in force stays.
         :raises LocalError: the file cannot be read.
         """
-        text = await self._read_list()
-        self._listed = parse_peer_list(text or "")
-        self._text = text
-        configured = tuple(dict.fromkeys((*self._join, *self._listed)))
-        self._roster.configure(configured, self._clock.seconds())
-        return tuple(map(str, configured))
+        return self._take_list(await self._read_list())
 
     async def join(self, address: Address) -> None:
         """
@@ -166,15 +163,26 @@ class Membership:
 
     # -- inside ---------------------------------------------------------------------------
 
+    def _configured(self) -> tuple[Address, ...]:
+        return tuple(dict.fromkeys((*self._join, *self._listed)))
+
+    def _take_list(self, text: str | None) -> tuple[str, ...]:
+        self._seen = text
+        self._listed = parse_peer_list(text or "")
+        self._roster.configure(self._configured(), self._clock.seconds())
+        return tuple(map(str, self._configured()))
+
     async def _reread(self) -> None:
         try:
-            if self._text is None or await self._read_list() != self._text:
-                await self.refresh()
-                self._text = self._text or ""
-        except LocalError as e:
-            self.log.error("peer list: {error}; the one in force stays", error=e)
-        except Malformed as e:
-            self.log.error("peer list: {error}; the one in force stays", error=e)
+            text = await self._read_list()
+            if text != self._seen:
+                self._take_list(text)
+        except (LocalError, Malformed) as e:
+            if str(e) != self._trouble:  # said once, not at every look
+                self.log.error("peer list: {error}; the one in force stays", error=e)
+            self._trouble = str(e)
+        else:
+            self._trouble = ""
 
     async def _greet_due(self, address: Address) -> None:
         try:

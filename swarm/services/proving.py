@@ -30,6 +30,9 @@ class Owner(Protocol):
     def accepted(self, grain: int) -> None:
         """Its bytes may be read."""
 
+    def marked(self, grain: int) -> None:
+        """It is to be journaled."""
+
     def taken_back(self, grain: int) -> None:
         """They may not, after all."""
 
@@ -84,11 +87,16 @@ class Proving:
         self._tasks = tasks
         self._counters = counters
         self._backlog = backlog
-        self._undecided: set[int] = set()  # grains on disk, neither accepted nor rejected
+        self._undecided: dict[int, object] = {}  # grains on disk, neither accepted nor rejected: latest check
         self._listed: set[PeerID] = set()  # asked for their list
         self._listless: set[PeerID] = set()  # and had none
         self._benched: set[PeerID] = set()  # suspended by the ledger, for now
         self._hashing_whole = False
+
+    @property
+    def busy(self) -> bool:
+        """Is anything being hashed? Then it is not the peers that are late."""
+        return bool(self.unhashed) or self._hashing_whole
 
     # -- sources ------------------------------------------------------------------------
 
@@ -100,23 +108,23 @@ class Proving:
         """
         trust = self.trust
         trust.claim(peer, complete=complete)
-        if complete and len(self._listed) < self._lists_wanted:
-            self._fetch_list(peer)
+        if complete:
+            self._want_lists()
         return peer not in self._benched and not (isinstance(trust, WholeTrust) and trust.failed)
 
     # -- grains -------------------------------------------------------------------------
 
     def check_soon(self, grain: int) -> None:
         """The grain's bytes are all on disk."""
-        self._undecided.add(grain)
+        check = self._undecided[grain] = object()
         self._count(self._grains.length(grain))
-        self._tasks.start("verifying a grain", self._check(grain))
+        self._tasks.start("verifying a grain", self._check(grain, check))
 
     def recheck_soon(self, grain: int) -> None:
         """An earlier run journaled the grain."""
         self._tasks.start("re-verifying a journaled grain", self._recheck(grain))
 
-    async def _check(self, grain: int) -> None:
+    async def _check(self, grain: int, check: object) -> None:
         trust, owner = self.trust, self._owner
         try:
             starts = trust.starts(grain)
@@ -126,11 +134,9 @@ class Proving:
             return
         finally:
             self._count(-self._grains.length(grain))
-        if trust is self.trust:
+        if self._undecided.get(grain) is check:  # else its bytes are others by now, or it is hashed anew
             senders = self._dispatch.senders(grain) or trust.senders(grain)
             await self._apply(trust.judge(grain, senders, dict(zip(starts, ends, strict=True))))
-        else:
-            self.check_soon(grain)
 
     async def _recheck(self, grain: int) -> None:
         try:
@@ -147,7 +153,7 @@ class Proving:
         self._counters.bytes_resumed += self._grains.length(grain)
         start, end = record
         if (start is None) == isinstance(self.trust, WholeTrust):
-            self._undecided.add(grain)
+            self._undecided[grain] = object()
             await self._apply(self.trust.judge(grain, (), {start: end}))
         else:
             self.check_soon(grain)
@@ -158,7 +164,7 @@ class Proving:
 
     def _drop(self, grain: int) -> None:
         """The grain is no good: it is to be fetched again."""
-        self._undecided.discard(grain)
+        self._undecided.pop(grain, None)
         self._partial.unmark(grain)
         self._dispatch.rejected(grain, self._clock.seconds())
 
@@ -176,8 +182,8 @@ class Proving:
             self._drop(grain)
         for grain in judgement.accepted:
             if trust.releasable(grain):
-                self._undecided.discard(grain)
-                self._partial.mark(grain, *trust.bounds(grain))
+                self._undecided.pop(grain, None)
+                self._mark(grain)
                 self._dispatch.verified(grain, now)
                 self._counters.grains_verified += 1
                 owner.accepted(grain)
@@ -193,11 +199,18 @@ class Proving:
             self._benched.discard(peer)
             if peer in self._sources.haves:
                 self._dispatch.add_source(peer, now, self._sources.haves[peer])
-        if isinstance(trust, WholeTrust) and not trust.complete:
-            await self._prove_whole(trust)
+        if isinstance(trust, WholeTrust):
+            if not trust.complete:
+                await self._prove_whole(trust)
+        else:
+            self._want_lists()
         for grain in trust.wanted():
             self._dispatch.prefer(grain)
         owner.judged()
+
+    def _mark(self, grain: int) -> None:
+        self._partial.mark(grain, *self.trust.bounds(grain))
+        self._owner.marked(grain)
 
     def _bench(self, peer: PeerID) -> None:
         self._dispatch.remove_source(peer, self._clock.seconds())
@@ -216,7 +229,8 @@ class Proving:
         """Once all is received, hash it; if that fails, go on with one peer at a time."""
         for grain in sorted(self._undecided):
             if trust.holds(grain):
-                self._partial.mark(grain, *trust.bounds(grain))
+                del self._undecided[grain]
+                self._mark(grain)
         if trust.received and not self._hashing_whole:
             self._hashing_whole = True
             try:
@@ -235,11 +249,19 @@ class Proving:
         if trust.failed and (trust.sole is None or trust.sole not in self._sources.haves):
             self._parole(trust)
 
-    def _parole(self, trust: WholeTrust) -> None:
+    def next_sole(self) -> None:
+        """The one peer that everything is taken from brings nothing: take it from another if there is one."""
+        trust = self.trust
+        if isinstance(trust, WholeTrust) and trust.sole is not None and len(self._sources.haves) > 1:
+            self._parole(trust, without=trust.sole)
+            self._owner.judged()
+
+    def _parole(self, trust: WholeTrust, without: PeerID | None = None) -> None:
         now, haves = self._clock.seconds(), self._sources.haves
-        sole = trust.parole(sorted(set(haves) - trust.convicted))
-        if sole is None:
+        sole = trust.parole(sorted(set(haves) - trust.convicted - {without}))
+        if sole is None and without is None:
             self._owner.fail(PullFailed(trust.digest, self._sources.reasons))
+        if sole is None:
             return
         for peer in self._sources.peers:
             if peer == sole:
@@ -250,6 +272,16 @@ class Proving:
             self._drop(grain)
 
     # -- lists --------------------------------------------------------------------------------
+
+    def _want_lists(self) -> None:
+        """Have as many lists under way or at hand as shall be compared; do without if nobody has any."""
+        usable = self._listed - self._listless - self.trust.convicted
+        missing = max(0, self._lists_wanted - len(usable))
+        others = sorted(self._sources.complete - self._listed)[:missing]
+        for peer in others:
+            self._fetch_list(peer)
+        if self._listed and not usable and not others:
+            self._do_without_lists()
 
     def _fetch_list(self, peer: PeerID) -> None:
         if peer not in self._listed and not isinstance(self.trust, WholeTrust) and self._grains.count > 1:
@@ -263,11 +295,7 @@ class Proving:
         except PeerError as e:
             self.log.info("no midstates: {error}", error=e)
             self._listless.add(peer.id)
-            another = next(iter(sorted(self._sources.complete - self._listed)), None)
-            if another is not None:
-                self._fetch_list(another)
-            elif not trust.has_list and self._listed == self._listless:
-                self._do_without_lists()
+            self._want_lists()
             return
         if trust is self.trust:
             await self._apply(trust.offer(peer.id, midstates))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from swarm.core.dispatch import Dispatch
 from swarm.core.evidence import Proof
@@ -40,6 +41,7 @@ class PullSettings:
     checkpoint_every: float = 2.0
     checkpoint_bytes: int = 64 << 20
     patience: float = 30.0  # without one byte or verdict, before the pull gives up
+    parole_patience: float = 10.0  # the same, before the one peer on parole is replaced
     lists_wanted: int = 2  # midstate lists to compare (ANCHORS D7)
 
 
@@ -49,6 +51,8 @@ class Pull:
 
     :ivar outcome: what was stored; None: see ``error``.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Pull:
         self._publishing = False
         self._stopped = False
         self._sources = Sources()
+        self._unfit: set[PeerID] = set()
         self._proving = Proving(
             partial,
             dispatch,
@@ -105,13 +110,18 @@ class Pull:
             tasks=self._tasks,
             counters=counters,
             arrived=self._proving.check_soon,
+            unfit=self._exclude,
             failed=self.fail,
         )
 
     # -- what it is told ------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start: re-verify what the journal names, and fetch what it doesn't."""
+        """
+        Start: re-verify what the journal names, and fetch what it doesn't.
+
+        Before the first :meth:`add`, so that nothing is asked for that is here.
+        """
         for grain in self._partial.journaled:
             self._dispatch.arrived(grain)
             self._proving.recheck_soon(grain)
@@ -124,7 +134,9 @@ class Pull:
     def add(self, holding: Holding) -> None:
         """A peer claims to hold (some of) the blob, or more of it than before."""
         peer = holding.peer.id
-        if self._stopped or holding.size != self.grains.size or peer in self._proving.trust.convicted:
+        if self._stopped or holding.size != self.grains.size:
+            return
+        if peer in self._unfit or peer in self._proving.trust.convicted:
             return
         self._sources.add(holding)
         if self._proving.claim(peer, complete=holding.complete):
@@ -139,24 +151,29 @@ class Pull:
             self._dispatch.remove_source(peer, self._clock.seconds())
             self._asking.hang_up(peer)
 
+    def _exclude(self, peer: PeerID, reason: str) -> None:
+        """A peer has not what it says it has: out for this pull."""
+        self._unfit.add(peer)
+        self.lose(peer, reason)
+
     def reader(self) -> PullReader:
         """A new reader."""
         reader = PullReader(self, self._settings.reader_window)
         self._readers[reader] = reader
         return reader
 
-    async def stop(self) -> None:
-        """End everything; what was verified stays on disk for the next start."""
-        if not self._stopped:
-            self._stopped = True
-            self._asking.stop()
-            await self._tasks.stop()
-            self._count_tally()
-        self._close_if_unread()
-
-    async def discard(self) -> None:
-        """Once stopped: delete what came."""
-        await self._partial.discard()
+    async def stop(self, *, keep: bool = True) -> None:
+        """End everything; what was verified stays on disk for the next start, unless it is not to be kept."""
+        self._stopped = True
+        self._asking.stop()
+        await self._tasks.stop()
+        self._count_tally()
+        try:
+            await (self._partial.checkpoint() if keep else self._partial.discard())
+        except LocalError as e:
+            self.log.warn("leaving {digest}: {error}", digest=self.digest.short, error=e)
+        finally:
+            self._close_if_unread()
 
     def fail(self, error: LocalError) -> None:
         """End with this error; readers get it."""
@@ -170,7 +187,12 @@ class Pull:
     @property
     def starved(self) -> bool:
         """Is something missing that no known source can bring?"""
-        return self._dispatch.starved and not self._asking.busy and not self._proving.unhashed
+        return self._dispatch.starved and not self._asking.busy and not self._proving.busy
+
+    @property
+    def size_proven(self) -> bool:
+        """Is the size more than a claim? It is hashed with the last grain."""
+        return self._proving.trust.proven(self.grains.last)
 
     @property
     def complete_sources(self) -> frozenset[PeerID]:
@@ -260,6 +282,9 @@ class Pull:
     def accepted(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
         self._verified.add(self.grains.start(grain), self.grains.stop(grain))
+
+    def marked(self, grain: int) -> None:
+        """See :class:`~swarm.services.proving.Owner`."""
         self._since_checkpoint += self.grains.length(grain)
 
     def taken_back(self, grain: int) -> None:
@@ -315,12 +340,19 @@ class Pull:
 
     async def _watch(self) -> None:
         """Give up after too long without a byte or a verdict."""
+        settings, turned = self._settings, self._clock.seconds()
         while True:
             await sleep(self._clock, 1.0)
-            quiet = self._clock.seconds() - max(self._asking.fed, self._judged)
-            if quiet > self._settings.patience and not self._proving.unhashed and not self._publishing:
+            now = self._clock.seconds()
+            if self._proving.busy or self._publishing:
+                self._judged = now
+            quiet = now - max(self._asking.fed, self._judged)
+            if quiet > settings.patience:
                 self.fail(PullFailed(self.digest, self.reasons))
                 return
+            if min(quiet, now - turned) > settings.parole_patience:
+                turned = now
+                self._proving.next_sole()
 
     async def _publish(self) -> None:
         self._asking.stop()
@@ -329,8 +361,9 @@ class Pull:
         except LocalError as e:
             self.fail(e)
             return
-        self.outcome.callback(stored)
-        self._changed.fire()
+        if not self.outcome.called:
+            self.outcome.callback(stored)
+            self._changed.fire()
 
     def _count_tally(self) -> None:
         tally = self._dispatch.tally

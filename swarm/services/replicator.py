@@ -7,13 +7,14 @@ verified and durable. Receiving a push never leads to another one, so nothing go
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from attrs import frozen
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from swarm.core.placement import order
 from swarm.core.replication import Copy, Hints, plan, target
@@ -111,11 +112,7 @@ class Replicator:
                 await within(self._clock, patience, job.ended())
             except TookTooLong:
                 self.log.info("{digest}: copies take longer, answering now", digest=digest.short)
-        if not job.reached:
-            await self._hint_store.add(digest, wanted)
-            self._hints.add(digest, wanted, self._clock.seconds())
-            if job.over:
-                self._hints.failed(digest, self._clock.seconds(), random=self._random)
+                await self._remember(digest, wanted)
         return Replication(job.holders, wanted, job.reached)
 
     async def locations(self, digest: Digest) -> tuple[Location, ...]:
@@ -140,31 +137,49 @@ class Replicator:
     async def deliver_hints(self) -> None:
         """Work off durable hints for ever; ends only by cancellation."""
         now = self._clock.seconds()
-        for digest, copies in await self._hint_store.pending():
+        for digest, copies in await self._pending():
             self._hints.add(digest, copies, now)
         while True:
             now = self._clock.seconds()
             due = self._hints.due(now, self._settings.hints_at_once)
-            await gather(self._deliver(digest, copies) for digest, copies in due)
+            for outcome in await gather(self._deliver(digest, copies) for digest, copies in due):
+                if isinstance(outcome, Failure):
+                    self.log.failure("delivering a hint", failure=outcome)
             await sleep(self._clock, self._settings.tick)
+
+    async def _pending(self) -> Sequence[tuple[Digest, int]]:
+        while True:
+            try:
+                return await self._hint_store.pending()
+            except LocalError as e:
+                self.log.error("cannot read which blobs lack copies: {error}", error=e)
+            await sleep(self._clock, self._settings.answer_within)
 
     @property
     def hints_pending(self) -> int:
         """How many blobs lack copies."""
         return len(self._hints)
 
+    async def _remember(self, digest: Digest, wanted: int) -> None:
+        """Note durably that the blob lacks copies."""
+        await self._hint_store.add(digest, wanted)
+        self._hints.add(digest, wanted, self._clock.seconds())
+
     async def _deliver(self, digest: Digest, copies: int) -> None:
-        info = await self._store.stat(digest)
-        if info is not None:
-            # Peers may have come or gone since; never fewer than it lacked then.
-            job = self._start(info, max(2, min(copies, target(copies, self._membership.expected()))))
-            await job.ended()
-            if not job.reached:
-                self._hints.failed(digest, self._clock.seconds(), random=self._random)
-                return
-            self.log.info("{digest}: copies reached late", digest=digest.short)
-        self._hints.done(digest)
-        await self._hint_store.remove(digest)
+        try:
+            info = await self._store.stat(digest)
+            if info is not None and not self._tombstones.buried(digest):
+                # Peers may have come or gone since; never fewer than it lacked then.
+                job = self._start(info, max(2, min(copies, target(copies, self._membership.expected()))))
+                await job.ended()
+                if not job.reached:
+                    return
+                self.log.info("{digest}: copies reached late", digest=digest.short)
+            self._hints.done(digest)
+            await self._hint_store.remove(digest)
+        except LocalError as e:
+            self.log.error("cannot replicate {digest} now: {error}", digest=digest.short, error=e)
+            self._hints.failed(digest, self._clock.seconds(), random=self._random)
 
     def _start(self, info: BlobInfo, wanted: int) -> _Job:
         job = self._jobs.get(info.digest)
@@ -184,6 +199,7 @@ class _Job:
         self.reached = False
         self._replicator = replicator
         self._info = info
+        self._generation = replicator._tombstones.generation(info.digest)  # of the copy that is pushed
         self._copies: dict[PeerID, Copy] = {}
         self._peers: dict[PeerID, Peer] = {}
         self._changed = Signal()
@@ -228,12 +244,28 @@ class _Job:
             replicator.log.warn("cannot replicate {digest}: {error}", digest=digest.short, error=e)
         finally:
             await work.stop()
-            self.over = True
             if self._reader is not None:
                 self._reader.close()
             if replicator._jobs.get(digest) is self:
                 del replicator._jobs[digest]
-            self._ended.fire()
+            try:
+                await self._settle()
+            finally:
+                self.over = True
+                self._ended.fire()
+
+    async def _settle(self) -> None:
+        """Leave a hint before anybody hears that there are too few copies."""
+        replicator, digest = self._replicator, self._info.digest
+        if self.reached:
+            return
+        try:
+            await replicator._remember(digest, self.wanted)
+        except LocalError as e:
+            replicator.log.error(
+                "{digest} lacks copies and that cannot be noted: {error}", digest=digest.short, error=e
+            )
+        replicator._hints.failed(digest, replicator._clock.seconds(), random=replicator._random)
 
     async def _ask(self, peer: Peer) -> None:
         outcome = Copy.FAILED
@@ -250,8 +282,7 @@ class _Job:
         replicator, outcome = self._replicator, Copy.FAILED
         try:
             assert self._reads is not None
-            generation = replicator._tombstones.generation(self._info.digest)
-            await replicator._client.push(peer, self._info, self._reads.read, generation)
+            await replicator._client.push(peer, self._info, self._reads.read, self._generation)
             outcome = Copy.HOLDING
         except SwarmError as e:
             replicator.log.warn("pushing {digest}: {error}", digest=self._info.digest.short, error=e)

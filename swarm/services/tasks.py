@@ -72,7 +72,8 @@ class Signal:
         """Wake all who wait now."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
-            each.callback(None)
+            if not each.called:  # one that woke first may have canceled another
+                each.callback(None)
 
 
 def within(clock: IReactorTime, seconds: float, work: Coroutine[Any, Any, _T]) -> Deferred[_T]:
@@ -93,5 +94,18 @@ def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
 
 async def gather(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T | Failure]:
     """Run all at once; each outcome is its value or its failure, in order. Cancelling cancels all."""
-    outcomes = await DeferredList([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
+    together = _Together([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
+    outcomes = await together
+    if together.canceled:
+        raise CancelledError
     return [outcome for _, outcome in outcomes]
+
+
+class _Together(DeferredList):  # type: ignore[valid-type,misc] # Twisted annotates it as a variable
+    """Canceling a list cancels its parts, which then is a result like any other; I tell that it was."""
+
+    canceled = False
+
+    def cancel(self) -> None:
+        self.canceled = self.canceled or not self.called
+        super().cancel()

@@ -110,7 +110,7 @@ class Loopback:
             DeletionSettings(),
             name=name,
             clock=self.clock,
-            forget=lambda _: None,
+            forget=nothing_to_forget,
         )
         node = self.nodes[peer.address] = LoopbackNode(peer, cluster, store, deletion)
         return node
@@ -275,6 +275,10 @@ class LoopbackClient:
                 reader.close()
 
         return await self._ask(peer, get)
+
+
+async def nothing_to_forget(digest: Digest) -> None:
+    """What a node that never pulls does when a blob is deleted."""
 
 
 def _writing(replica: Replica, data: bytes) -> Callable[[LoopbackNode], Coroutine[Any, Any, None]]:

@@ -24,6 +24,7 @@ from swarm.peering.server import PeerServer, PeerServices
 from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
 from swarm.services.deletion import Deletion, DeletionSettings
 from swarm.testing.contracts import at_once
+from swarm.testing.loopback import nothing_to_forget
 from swarm.testing.memory import MemoryStore
 from swarm.web.limits import WebLimits
 from tests.peering.conftest import OpenSSLWorld
@@ -118,7 +119,7 @@ class Node:
             DeletionSettings(),
             name=kind,
             clock=reactor,
-            forget=lambda _: None,
+            forget=nothing_to_forget,
         )
         self.server = PeerServer(
             PeerServices(
