@@ -136,13 +136,16 @@ class FilesystemRig:
         Path(self.layout.deny(method)).touch()
 
     async def crash(self) -> None:
-        """Begin again without having stopped."""
+        """Begin again without having stopped; descriptors are closed, as the kernel does."""
+        self.store._catalog.doubts += 1  # so that closing does not count as a clean stop
+        self.store._close()
         self.store = self._make()
         await self.store.start()
 
     async def restart(self) -> None:
         await self.store.stop()
-        await self.crash()
+        self.store = self._make()
+        await self.store.start()
 
 
 @asynccontextmanager

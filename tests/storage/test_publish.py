@@ -146,6 +146,8 @@ def test_no_crash_loses_what_was_stored_or_shows_what_is_torn(in_memory: Path) -
             lost += sum(1 for path in survivor if path.endswith("/data")) == 0
         if not disk.dead:
             break
+        disk.dead, disk.at = False, -1
+        at_once(rig.store.stop())
         at += 1
     assert at > 80
     assert lost  # some platters were early ones: the model does lose things
