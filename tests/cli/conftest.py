@@ -100,11 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path == "/find/" and self.twin.paths is not None:
             return self._find(parse_qs(parts.query))
         digest, _, rest = parts.path[1:].partition("/")
-        if rest == "locations":
-            places = [{"name": "alpha", "state": "complete"}] if digest in self.twin.blobs else []
-            return self._json(200, {"sha512": digest, "nodes": places})
         if digest not in self.twin.blobs:
             return self._json(404, {"error": "not found", "detail": "no such blob"})
+        if rest == "locations":
+            return self._json(200, {"sha512": digest, "nodes": [{"name": "alpha", "state": "complete"}]})
         if self.twin.busy:
             self.twin.busy -= 1
             return self._json(503, {"error": "overloaded", "detail": "busy"}, {"Retry-After": "1"})
