@@ -42,6 +42,7 @@ from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.credentials import Credentials
 from swarm.peering.identity import IdentityPaths
+from swarm.peering.resolving import CarefulReactor
 from swarm.peering.server import PeerServer, PeerServices
 from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
 from swarm.pki.directory import ensure_identity
@@ -278,7 +279,9 @@ class Node(Service):
             raise BadConfig(f"{setting}: {e}") from e
 
     def _failed(self, failure: Failure) -> None:
-        if not failure.check(LocalError):  # an operator's mistake needs no traceback
+        if failure.check(LocalError):  # an operator's mistake needs no traceback
+            self.log.critical("the node cannot start: {reason}", reason=failure.getErrorMessage())
+        else:
             self.log.failure("the node cannot start", failure=failure)
         self._fatal(failure.getErrorMessage())
 
@@ -315,8 +318,9 @@ class Node(Service):
         self.replicator.peer_came(peer)
 
     def _dial(self, address: Address, expected: PeerID | None) -> Any:
+        configured = address in self.membership.configured
         return client_endpoint(
-            self._reactor,
+            self._reactor if configured else CarefulReactor(self._reactor, self._policy().refuse_ip),
             address,
             self.credentials,
             expected=expected,

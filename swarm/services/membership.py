@@ -122,6 +122,11 @@ class Membership:
         """All peers, with how they are doing."""
         return self._roster.known(self._clock.seconds())
 
+    @property
+    def configured(self) -> frozenset[Address]:
+        """Addresses the operator named."""
+        return frozenset((*self._join, *self._listed))
+
     def unanswered(self) -> tuple[tuple[Address, str], ...]:
         """Configured addresses where nobody ever answered, and why."""
         return self._roster.unanswered()
