@@ -87,7 +87,8 @@ def makeService(options: Options) -> IService:
     Factory.noisy = False  # two log lines a connection are of no use
 
     def fatal(reason: str) -> None:
-        print(f"swarm: cannot start: {reason}", file=sys.stderr)  # noqa: T201 - the log may go elsewhere
+        # Not sys.stderr: that is the log by now, and the log may go elsewhere.
+        print(f"swarm: cannot start: {reason}", file=sys.__stderr__)  # noqa: T201 - see above
         # twistd knows no exit status of its own for a service that fails once it runs.
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         reactor.callWhenRunning(reactor.stop)
