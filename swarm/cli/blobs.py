@@ -168,20 +168,17 @@ def stat(session: Session, digest: Digest) -> None:
         head.read()
         if head.status not in (200, 404):
             raise refusal(head)
+    declared = head.getheader("Content-Length") or ""
+    length = int(declared) if head.status == 200 and declared.isascii() and declared.isdigit() else None
+    kind = head.getheader("Content-Type") if head.status == 200 else None
+    document = {**located, "here": head.status == 200, "length": length, "content_type": kind}
+    lines = [f"id      {digest.hex}"]
+    if length is not None:
+        lines += [f"size    {size_text(length)} ({length} bytes)", f"type    {kind or 'unknown'}"]
     places = [each for each in located.get("nodes", ()) if isinstance(each, dict)]
-    here = head.status == 200
-    length = int(head.getheader("Content-Length") or 0) if here else located.get("length")
-    document = {**located, "here": here, "length": length, "content_type": head.getheader("Content-Type")}
-    size = size_text(length) if isinstance(length, int) else "size unknown here"
-    lines = [
-        f"id      {digest.hex}",
-        f"size    {size}" + (f" ({length} bytes)" if isinstance(length, int) else ""),
-    ]
-    if here:
-        lines.append(f"type    {document['content_type'] or 'unknown'}")
     lines += [
-        f"{'held by' if not i else '':8}{each.get('name')} ({each.get('state')})"
-        for i, each in enumerate(places)
+        f"{'' if at else 'held by':8}{each.get('name')} ({each.get('state')})"
+        for at, each in enumerate(places)
     ]
     session.answer(document, lines)
 
