@@ -10,7 +10,6 @@ import datetime
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 from prometheus_client import CollectorRegistry
@@ -18,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,13 +30,11 @@ from swarm.api.metrics import NodeCollector
 from swarm.api.status import NodeFacts
 from swarm.api.tokens import Guard, Tokens
 from swarm.config import BadConfig, Config
-from swarm.core.addresses import AddressPolicy, is_loopback
 from swarm.core.roster import Roster
 from swarm.core.standing import Standing
 from swarm.errors import LocalError
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
-from swarm.model.messages import Node as NodeDocument
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.credentials import Credentials
@@ -52,12 +49,12 @@ from swarm.services.fetcher import Fetcher
 from swarm.services.membership import Membership
 from swarm.services.replicator import Replicator
 from swarm.services.tasks import Tasks
+from swarm.services.whereabouts import Whereabouts
 from swarm.storage.filesystem import FilesystemStore
 from swarm.web.site import StreamingSite
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_WILDCARDS = ("", "0.0.0.0", "::")
 THREADS = 16
 
 
@@ -109,7 +106,6 @@ class Node(Service):
         self._reactor = reactor
         self._run_blocking = run_blocking
         self._fatal = fatal
-        self._ports: dict[str, IListeningPort] = {}
         self._sites: tuple[StreamingSite, ...] = ()
         self._tasks = Tasks()
         self._starting: Deferred[None] | None = None
@@ -121,6 +117,13 @@ class Node(Service):
         }
         tokens = _tokens(config)
         self.credentials = _credentials(reactor, config)
+        self.whereabouts = Whereabouts(
+            config.name,
+            lambda: self.credentials.peer_id,
+            advertise=config.advertise,
+            public_url=config.public_url,
+            clock=reactor,
+        )
         sha512 = load_sha512()
         self.log.info("hashing: {how}", how=sha512.description)
         self.store = FilesystemStore(
@@ -144,11 +147,11 @@ class Node(Service):
                 self.credentials.peer_id,
                 config.name,
                 random=random,
-                refuse=lambda address: self._policy().refuse(address),
+                refuse=lambda address: self.whereabouts.policy().refuse(address),
             ),
             config.membership,
             cluster=config.cluster,
-            me=self._describe,
+            me=self.whereabouts.describe,
             join=config.join,
             read_list=self._read_list,
             clock=reactor,
@@ -177,7 +180,7 @@ class Node(Service):
             config.replication,
             name=config.name,
             me=lambda: self.credentials.peer_id,
-            public_url=self._public_url,
+            public_url=self.whereabouts.public_url,
             copies=config.copies,
             clock=reactor,
             random=random,
@@ -252,8 +255,8 @@ class Node(Service):
         await self.store.start()
         self._sites = (self.peer_server.site(config.web), self.api.site(config.web))
         secured = server_endpoint(self._endpoints["peer"], self.credentials, clock=self._reactor)
-        await self._listen("peer", secured, self._sites[0])
-        await self._listen("http", self._endpoints["http"], self._sites[1])
+        self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])
+        self.whereabouts.http = await self._listen("http", self._endpoints["http"], self._sites[1])
         for address in config.advertise:
             if not self.credentials.identity.covers(address.host):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
@@ -268,13 +271,15 @@ class Node(Service):
             "{name} ({id}) serves {http} and peers at {peer}",
             name=config.name,
             id=self.credentials.peer_id.short,
-            http=self._public_url() or config.http,
+            http=self.whereabouts.public_url() or config.http,
             peer=self._introduce().mgmt_addr,
         )
 
-    async def _listen(self, setting: str, endpoint: IStreamServerEndpoint, site: StreamingSite) -> None:
+    async def _listen(
+        self, setting: str, endpoint: IStreamServerEndpoint, site: StreamingSite
+    ) -> IListeningPort:
         try:
-            self._ports[setting] = await endpoint.listen(site)
+            return await endpoint.listen(site)
         except (CannotListenError, OSError) as e:
             raise BadConfig(f"{setting}: {e}") from e
 
@@ -294,8 +299,9 @@ class Node(Service):
         self._up = False
         if self._starting is not None:
             self._starting.cancel()
-        for port in self._ports.values():
-            await _maybe(port.stopListening())
+        for port in (self.whereabouts.peer, self.whereabouts.http):
+            if port is not None:
+                await _maybe(port.stopListening())
         for site in self._sites:
             site.disconnect()
         await self.fetcher.stop()
@@ -318,9 +324,13 @@ class Node(Service):
         self.replicator.peer_came(peer)
 
     def _dial(self, address: Address, expected: PeerID | None) -> Any:
-        configured = address in self.membership.configured
+        reactor = self._reactor
+        if address not in self.membership.configured:
+            reactor = CarefulReactor(reactor, self.whereabouts.policy().refuse_ip)
         return client_endpoint(
-            self._reactor if configured else CarefulReactor(self._reactor, self._policy().refuse_ip),
+            self._reactor
+            if configured
+            else CarefulReactor(self._reactor, self.whereabouts.policy().refuse_ip),
             address,
             self.credentials,
             expected=expected,
@@ -338,56 +348,9 @@ class Node(Service):
         except (OSError, UnicodeDecodeError) as e:
             raise BadConfig(f"{self.config.peers}: {e}") from e
 
-    def _policy(self) -> AddressPolicy:
-        own = frozenset((*self.config.advertise, *self._own()))
-        return AddressPolicy(own=own, loopback=any(map(is_loopback, own)))
-
-    def _own(self) -> tuple[Address, ...]:
-        host, port = self._listening("peer")
-        return () if not port or host in _WILDCARDS else (Address(host, port),)
-
     def _introduce(self) -> Introduction:
-        me = self._describe()
+        me = self.whereabouts.describe()
         return Introduction(me.name, self.config.cluster, me.public_addr, me.mgmt_addr)
-
-    def _describe(self) -> NodeDocument:
-        host, port = self._listening("peer")
-        at = self.config.advertise
-        mgmt = str(at[0]) if at else f":{port}" if host in _WILDCARDS else str(Address(host, port))
-        return NodeDocument(
-            self.config.name,
-            self.credentials.peer_id,
-            self._public_addr(),
-            mgmt,
-            int(self._reactor.seconds()),
-        )
-
-    def _public_addr(self) -> str:
-        """``host:port`` of the public API for others; empty if they could not use it."""
-        if self.config.public_url:
-            url = urlsplit(self.config.public_url)
-            return str(Address(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)))
-        host, port = self._listening("http")
-        if not port:
-            return ""
-        if host in _WILDCARDS:
-            return f":{port}"
-        here = Address(host, port)
-        peers_elsewhere = not any(map(is_loopback, (*self.config.advertise, *self._own())))
-        return "" if is_loopback(here) and peers_elsewhere else str(here)
-
-    def _public_url(self) -> str:
-        if self.config.public_url:
-            return self.config.public_url
-        address = self._public_addr()
-        if address.startswith(":"):
-            address = f"{self.config.advertise[0].host}{address}" if self.config.advertise else ""
-        return f"http://{address}" if address else ""
-
-    def _listening(self, which: str) -> tuple[str, int]:
-        port = self._ports.get(which)
-        where = port.getHost() if port is not None else None
-        return getattr(where, "host", ""), getattr(where, "port", 0)
 
 
 def _endpoint(reactor: Any, setting: str, description: str) -> IStreamServerEndpoint:

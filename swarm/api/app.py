@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import MethodNotAllowed
-from werkzeug.routing import BaseConverter
 
 from swarm.api.fields import content_type, set_blob_fields
 from swarm.api.media import MediaProbe
@@ -40,6 +39,7 @@ from swarm.web.errors import Refusal, answer_error
 from swarm.web.limits import WebLimits
 from swarm.web.ranges import select
 from swarm.web.request import StreamingRequest
+from swarm.web.routes import DigestConverter
 from swarm.web.site import StreamingSite
 
 if TYPE_CHECKING:
@@ -69,15 +69,6 @@ SCOPES: dict[str, str | None] = {
 }
 
 
-class _DigestConverter(BaseConverter):
-    """``<id:digest>``: 128 hex digits of either case."""
-
-    regex = "[0-9a-fA-F]{128}"
-
-    def to_python(self, value: str) -> Digest:
-        return Digest.parse(value)
-
-
 @frozen
 class Services:
     """Who does the work."""
@@ -100,7 +91,7 @@ class PublicAPI:
     """
 
     app = Klein()
-    app.url_map.converters["id"] = _DigestConverter
+    app.url_map.converters["id"] = DigestConverter
     app.url_map.merge_slashes = False
 
     def __init__(

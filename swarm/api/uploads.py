@@ -9,33 +9,18 @@ from swarm.interfaces import IBlobStore, IBlobWriter, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.web.errors import Refusal
+from swarm.web.routes import WriterSink
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
 
 
-class Upload:
+class Upload(WriterSink):
     """A body on its way to the store, and the name it goes under."""
 
     def __init__(self, writer: IBlobWriter, name: Filename | None) -> None:
-        self._writer = writer
+        super().__init__(writer)
         self._name = name
-
-    def write(self, data: bytes) -> None:
-        """Take bytes; see :meth:`~swarm.interfaces.IBlobWriter.write`."""
-        self._writer.write(data)
-
-    def lagging(self) -> bool:
-        """Is the disk behind?"""
-        return self._writer.lagging()
-
-    async def caught_up(self) -> None:
-        """Wait for the disk."""
-        await self._writer.caught_up()
-
-    def abort(self) -> None:
-        """Keep nothing."""
-        self._writer.abort()
 
     async def finish(self) -> Stored:
         """Prove and publish; what fails keeps nothing."""

@@ -14,38 +14,23 @@ from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.peering.wire import GENERATION, NAMES, parse_generation, parse_names
 from swarm.web.errors import Refusal
+from swarm.web.routes import WriterSink
 
 if TYPE_CHECKING:
     from swarm.services.deletion import Deletion
     from swarm.web.request import StreamingRequest
 
 
-class Replica:
-    """The body of a push; a :class:`~swarm.web.request.BodySink`."""
+class Replica(WriterSink):
+    """The body of a push."""
 
     def __init__(
         self, writer: IBlobWriter, digest: Digest, generation: int, names: tuple[Filename, ...]
     ) -> None:
-        self._writer = writer
+        super().__init__(writer)
         self._digest = digest
         self._generation = generation
         self._names = names
-
-    def write(self, data: bytes) -> None:
-        """Take bytes; see :meth:`~swarm.interfaces.IBlobWriter.write`."""
-        self._writer.write(data)
-
-    def lagging(self) -> bool:
-        """Is the disk behind?"""
-        return self._writer.lagging()
-
-    async def caught_up(self) -> None:
-        """Wait for the disk."""
-        await self._writer.caught_up()
-
-    def abort(self) -> None:
-        """Keep nothing."""
-        self._writer.abort()
 
     async def finish(self, store: IBlobStore, deletion: Deletion, tombstones: ITombstones) -> Stored:
         """

@@ -1,4 +1,4 @@
-"""Dialling a host name that somebody else named: looked up once, and each address judged, before a connection.
+"""Dialling a host name that somebody else named: looked up once, each address judged before it is dialled.
 
 Decides nothing about which addresses are fit: ``core.addresses`` does. Without this a name that points
 at an address we would refuse (or is changed to, DNS rebinding) would get around that policy.

@@ -19,7 +19,6 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from werkzeug.routing import BaseConverter
 
 from swarm.errors import BlobMissing, Malformed, Overloaded
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, ITombstones
@@ -34,6 +33,7 @@ from swarm.web.bodies import conditions_of, send
 from swarm.web.errors import Refusal, answer_error
 from swarm.web.limits import WebLimits
 from swarm.web.ranges import Selection, select
+from swarm.web.routes import DigestConverter
 from swarm.web.site import Observer, StreamingSite
 
 if TYPE_CHECKING:
@@ -58,15 +58,6 @@ SWITCHES: dict[str, str | None] = {
 }
 
 
-class _DigestConverter(BaseConverter):
-    """``<id:digest>``: 128 hex digits of either case."""
-
-    regex = "[0-9a-fA-F]{128}"
-
-    def to_python(self, value: str) -> Digest:
-        return Digest.parse(value)
-
-
 @frozen
 class PeerServices:
     """Who does the work."""
@@ -83,7 +74,7 @@ class PeerServer:
     """I answer peers."""
 
     app = Klein()
-    app.url_map.converters["id"] = _DigestConverter
+    app.url_map.converters["id"] = DigestConverter
     app.url_map.merge_slashes = False
 
     def __init__(

@@ -1,0 +1,94 @@
+"""Where this node may be found, as it tells others, and which addresses they may send it to.
+
+Decides how a listening port becomes an address for peers: an operator's word first, else where it
+listens; a wildcard becomes ``:port``, "where you see me". A public API on loopback is told to nobody but
+peers on loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+
+from swarm.core.addresses import AddressPolicy, is_loopback
+from swarm.model.messages import Node
+from swarm.model.peers import Address, PeerID
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+
+
+class Whereabouts:
+    """
+    I describe this node.
+
+    :ivar http: the public API's port, once it listens; ``peer``: the peer port.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        me: Callable[[], PeerID],
+        *,
+        advertise: Sequence[Address],
+        public_url: str,
+        clock: IReactorTime,
+    ) -> None:
+        self.http: IListeningPort | None = None
+        self.peer: IListeningPort | None = None
+        self._name = name
+        self._me = me
+        self._advertise = tuple(advertise)
+        self._given_url = public_url
+        self._clock = clock
+
+    def describe(self) -> Node:
+        """This node's part of the cluster document and its greetings."""
+        return Node(
+            self._name, self._me(), self._public_addr(), self._peer_addr(), int(self._clock.seconds())
+        )
+
+    def public_url(self) -> str:
+        """How clients elsewhere reach the public API; empty if they don't."""
+        if self._given_url:
+            return self._given_url
+        address = self._public_addr()
+        if address.startswith(":"):
+            address = f"{self._advertise[0].host}{address}" if self._advertise else ""
+        return f"http://{address}" if address else ""
+
+    def policy(self) -> AddressPolicy:
+        """Which learned addresses may be dialled."""
+        own = self._own()
+        return AddressPolicy(own=own, loopback=any(map(is_loopback, own)))
+
+    def _own(self) -> frozenset[Address]:
+        host, port = _listening(self.peer)
+        here = () if not port or host in _WILDCARDS else (Address(host, port),)
+        return frozenset((*self._advertise, *here))
+
+    def _peer_addr(self) -> str:
+        if self._advertise:
+            return str(self._advertise[0])
+        host, port = _listening(self.peer)
+        return f":{port}" if host in _WILDCARDS else str(Address(host, port))
+
+    def _public_addr(self) -> str:
+        """``host:port`` of the public API for others, ``:port``, or nothing."""
+        if self._given_url:
+            url = urlsplit(self._given_url)
+            return str(Address(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)))
+        host, port = _listening(self.http)
+        if not port:
+            return ""
+        if host in _WILDCARDS:
+            return f":{port}"
+        here = Address(host, port)
+        peers_elsewhere = not any(map(is_loopback, self._own()))
+        return "" if is_loopback(here) and peers_elsewhere else str(here)
+
+
+def _listening(port: IListeningPort | None) -> tuple[str, int]:
+    where = port.getHost() if port is not None else None
+    return getattr(where, "host", ""), getattr(where, "port", 0)
