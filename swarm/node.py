@@ -17,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -328,9 +328,7 @@ class Node(Service):
         if address not in self.membership.configured:
             reactor = CarefulReactor(reactor, self.whereabouts.policy().refuse_ip)
         return client_endpoint(
-            self._reactor
-            if configured
-            else CarefulReactor(self._reactor, self.whereabouts.policy().refuse_ip),
+            reactor,
             address,
             self.credentials,
             expected=expected,
