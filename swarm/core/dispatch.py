@@ -253,7 +253,10 @@ class Dispatch:
         else:
             self._ledger.forget(grain)
             self._table.free(self.grains.start(grain), self.grains.stop(grain))
-        self._table.doubled.pop(grain, None)
+        if self._table.doubled.pop(grain, None) is not None:
+            start, stop = self.grains.start(grain), self.grains.stop(grain)
+            for flight in self._table.flights.values():  # who came second is not written any more
+                flight.lost = flight.lost or start <= flight.at < flight.stop <= stop
 
     # -- time ------------------------------------------------------------------
 
@@ -329,9 +332,7 @@ class Dispatch:
     def _assign(self, feed: Feed, pace: Pace) -> Span | None:
         grain = self._table.parole_for(feed)
         if grain is not None:
-            span = self._table.launch(feed, self._ledger.range_of(grain), pace.now)
-            self._ledger.parole[grain] = span.id
-            return span
+            return self._table.launch_whole(feed, grain, pace.now)
         chosen = self._urgent(feed, pace) or self._table.picker.spread(feed.have, self._length(feed, pace))
         if chosen is not None and self._too_slow(feed, chosen, pace):
             last = self.grains.start(self.grains.at(chosen.stop - 1))

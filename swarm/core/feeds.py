@@ -62,6 +62,7 @@ class Flight:
     heard: float  # the last sign of life
     started: bool = False
     rival: Flight | None = None  # the other one after the same bytes, while both fly
+    whole: bool = False  # a grain on parole, to come from one source: never cut, never asked twice
     lost: bool = False  # its bytes are here already; it is only drained
 
     @property

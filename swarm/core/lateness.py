@@ -38,7 +38,7 @@ def steal(thief: Feed, grains: Grains, pace: Pace, lag: float) -> tuple[Flight, 
         if feed is thief or not feed.flights or speed is None:
             continue
         flight, rate = feed.flights[-1], pace.guess(feed)
-        if flight.rival is not None or flight.lost or rate is None:
+        if flight.rival is not None or flight.whole or flight.lost or rate is None:
             continue
         eta = max(feed.outstanding / rate, pace.now - feed.flights[0].heard)
         if best is not None and eta <= best[0]:

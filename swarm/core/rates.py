@@ -40,8 +40,9 @@ class Rate:
         if self._last is None:
             self._last = now
 
-    def rest(self) -> None:
-        """Nothing is asked any more."""
+    def rest(self, now: float) -> None:
+        """Nothing is asked any more; what was waited in vain has counted."""
+        self._seconds = self._waited(now)
         self._last = None
 
     def add(self, count: int, now: float) -> None:
@@ -64,11 +65,17 @@ class Rate:
 
     def at(self, now: float) -> float | None:
         """Bytes a second, the present silence included; None while unknown."""
-        silent = max(0.0, now - self._last) if self._last is not None else 0.0
-        seconds = self._seconds + silent
+        seconds = self._waited(now)
         if self._bytes < self._enough and (self._bytes == 0 or seconds < 1.0):
             return None
         return self._bytes / max(seconds, 1e-6)
+
+    def ceiling(self, now: float) -> float:
+        """What an unknown rate must be below: else ``enough`` bytes would be here by now."""
+        return self._enough / max(self._waited(now), 1e-6)
+
+    def _waited(self, now: float) -> float:
+        return self._seconds + (max(0.0, now - self._last) if self._last is not None else 0.0)
 
 
 class Quantiles:

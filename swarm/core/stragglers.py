@@ -130,13 +130,19 @@ class Stragglers:
             return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
-        wanted = ByteRange(flight.at, flight.stop)
+        wanted, grain = ByteRange(flight.at, flight.stop), self._grains.at(flight.at)
+        if flight.whole and not table.may_redeem(feed, grain):
+            return
         if table.ledger.missing <= few and self._double(feed, flight, wanted, pace.now):
             table.tally.endgames += 1
         elif late.mine <= s.overtake * late.theirs:
             table.tally.takeovers += 1
             for each in [flight] if flight.rival is None else [flight, flight.rival]:
                 table.close(table.feeds[each.span.peer], "slow", pace.now)
+            if flight.whole:
+                table.ready.append(table.launch_whole(feed, grain, pace.now))
+            else:
+                table.ready.append(table.launch(feed, wanted, pace.now))
 
     def _double(self, feed: Feed, flight: Flight, wanted: ByteRange, now: float) -> bool:
         """Ask a second source for bytes another was asked for, if rules and budget allow."""
@@ -145,9 +151,9 @@ class Stragglers:
         if (
             flight.rival is not None
             or flight.lost
+            or grain in table.ledger.parole
             or flight.span.duplicate
             or feed.peer in asked
-            or grain in table.ledger.parole
             or table.charged + len(wanted) > self._budget
             or not feed.can_serve(wanted)
         ):

@@ -59,7 +59,11 @@ class DispatchSettings:
 
 @define
 class Tally:
-    """Counters of one pull, in bytes and occasions."""
+    """
+    Counters of one pull, in bytes and occasions.
+
+    ``received`` counts all that spans under way brought: what is on disk, ``duplicated`` and ``wasted``.
+    """
 
     received: int = 0
     duplicated: int = 0  # came although they were on disk already
@@ -90,8 +94,9 @@ class Pace:
         return cls(now, rates, total, sum(known) / len(known) if known else None)
 
     def guess(self, feed: Feed) -> float | None:
-        """The source's rate, or the usual one."""
-        return self.rates[feed] or self.usual
+        """The source's rate, or the usual one as far as its silence does not belie it."""
+        rate = self.rates[feed]
+        return rate or (min(self.usual, feed.rate.ceiling(self.now)) if self.usual else None)
 
     def seconds(self, feed: Feed, count: int) -> float | None:
         """When all it was asked and ``count`` bytes more would be here; None while it is not measured."""
@@ -135,10 +140,18 @@ class Table:
         feed.rate.begin(now)
         return span
 
+    def launch_whole(self, feed: Feed, grain: int, now: float) -> Span:
+        """A grain on parole is asked of one source."""
+        span = self.launch(feed, self.ledger.range_of(grain), now)
+        self.flights[span.id].whole = True
+        self.ledger.parole[grain] = span.id
+        return span
+
     def receive(self, flight: Flight, stop: int, now: float) -> tuple[int, ...]:
         """Bytes up to ``stop`` came, and those that lacked are on disk. The grains complete by it."""
         feed, start, upto = self.feeds[flight.span.peer], flight.at, min(stop, flight.stop)
-        self.tally.wasted += stop - upto
+        self.tally.received += max(0, stop - start)
+        self.tally.wasted += max(0, stop - upto)
         count = upto - start
         if count <= 0:
             return ()
@@ -154,7 +167,6 @@ class Table:
             self.tally.duplicated += count - absent
             self.tally.wasted += absent - written
         complete = [each for begin, end in parts for each in self.ledger.add(begin, end, feed.peer)]
-        self.tally.received += count
         feed.rate.add(count, now)
         feed.outstanding -= count
         self.in_flight -= count
@@ -176,7 +188,7 @@ class Table:
         if (rival := flight.rival) is not None:
             rival.rival = flight.rival = None
         if not feed.flights:
-            feed.rate.rest()
+            feed.rate.rest(now)
         elif not feed.flights[0].started:
             feed.flights[0].asked = feed.flights[0].heard = now
 
@@ -232,13 +244,14 @@ class Table:
 
     def parole_for(self, feed: Feed) -> int | None:
         """A grain on parole that waits for a source like this one."""
-        for grain in self.ledger.waiting():
-            wanted = self.ledger.range_of(grain)
-            able = [
-                each.peer
-                for each in self.feeds.values()
-                if each.can_serve(wanted) and each.misses < self.settings.strikes
-            ]
-            if feed.can_serve(wanted) and self.ledger.may_send(feed.peer, grain, able):
-                return grain
-        return None
+        return next((grain for grain in self.ledger.waiting() if self.may_redeem(feed, grain)), None)
+
+    def may_redeem(self, feed: Feed, grain: int) -> bool:
+        """May the source be asked for a grain on parole, seeing who else could be?"""
+        wanted = self.ledger.range_of(grain)
+        able = [
+            each.peer
+            for each in self.feeds.values()
+            if each.can_serve(wanted) and each.misses < self.settings.strikes
+        ]
+        return feed.can_serve(wanted) and self.ledger.may_send(feed.peer, grain, able)

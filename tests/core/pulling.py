@@ -99,7 +99,9 @@ class Pull:
     def run(self, limit: float = 100_000.0) -> float:
         """Until complete, starved or ``limit`` seconds; the time it took."""
         self.turn()
-        while self.now < limit and not self.dispatch.complete and not self.dispatch.starved:
+        while self.now < limit and not self.dispatch.complete:
+            if self.dispatch.starved and not self.checking:
+                break
             alarm = self._alarm
             if alarm is not None and (not self._heap or alarm < self._heap[0][0]):
                 self.now = max(self.now, alarm)

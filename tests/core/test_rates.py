@@ -13,6 +13,7 @@ def test_a_rate_is_unknown_until_enough_came_or_a_second_was_waited() -> None:
     assert rate.at(5.0) is None, "silence alone is no rate"
     rate.add(10, 0.5)
     assert rate.at(0.5) is None
+    assert rate.ceiling(0.5) == 200.0
     assert rate.at(2.0) == 5.0, "after a second of waiting, any bytes will do"
     rate.add(90, 2.5)
     assert rate.at(2.5) == 40.0
@@ -46,7 +47,7 @@ def test_time_at_rest_does_not_count_and_silence_does() -> None:
     rate.begin(0.0)
     rate.begin(0.5)
     rate.add(100, 1.0)
-    rate.rest()
+    rate.rest(1.0)
     assert rate.at(50.0) == 100.0
     rate.begin(60.0)
     assert rate.at(61.0) == 50.0
