@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
+from swarm.cli import blobs
 from swarm.cli import meter as module
 from swarm.cli.meter import Meter, SourceLine
+from swarm.cli.session import Session
+from swarm.model.digest import Digest
+
+DIGEST = Digest.parse("a" * 128)
 
 
 def test_without_a_terminal_nothing_is_drawn(capsys, monkeypatch) -> None:
@@ -46,3 +52,21 @@ def test_the_display_shows_the_bar_and_every_peer(capsys, monkeypatch: pytest.Mo
 def test_a_source_line_takes_whatever_a_node_says() -> None:
     each = {"name": "\x1b[2Jx", "bytes": "many", "rate": -3, "state": None}
     assert SourceLine.from_document(each) == SourceLine("\N{REPLACEMENT CHARACTER}[2Jx", 0, 0.0, "None")
+
+
+def test_while_a_get_runs_the_nodes_peers_are_shown(node, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = {"name": "gamma", "bytes": 3 << 20, "rate": 1 << 20, "state": "active", "detail": ""}
+    pulls = [{"sha512": "0" * 128, "sources": []}, {"sha512": "a" * 128, "sources": [source]}]
+    node.ready = (200, {"ready": True, "pulls": pulls})
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(blobs, "_LOOK_EVERY", 0.01)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = ""
+    deadline = time.monotonic() + 30
+    with Meter("get", 10, shown=True) as meter, blobs._watching(Session(node.url, False), DIGEST, meter):
+        while "gamma" not in shown and time.monotonic() < deadline:
+            time.sleep(0.01)
+            shown += capsys.readouterr().err
+    assert "gamma" in shown
+    assert {path for _, path, _ in node.asked} == {"/ready"}
