@@ -189,7 +189,12 @@ class Stragglers:
         wait, flights = min(able, key=lambda each: each[0], default=(0.0, []))
         if wait < self._settings.reader_patience or len(flights) < 2 or flights[-1].started:
             return False
-        table.cut(flights[-1], flights[-1].at, now)
+        head, queued = flights[0], flights[-1]
+        edge = self._grains.stop(self._grains.at(head.at))
+        if head.rival is None and not head.lost and edge < head.stop:
+            table.cut(head, edge, now)
+        else:
+            table.cut(queued, queued.at, now)
         return True
 
     def _uncover(self, feed: Feed, offset: int, pace: Pace) -> bool:

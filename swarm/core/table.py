@@ -218,13 +218,13 @@ class Table:
             if not later.started:
                 self.release(later, now)
                 self.notices.append(Shorten(later.span.id, later.span.range.start))
-        tail = flight.stop
-        feed.outstanding -= tail - stop
-        self.in_flight -= tail - stop
-        flight.stop = stop
-        if not flight.left:
-            self.drop(flight, now)
-        self.free(stop, tail)
+        if stop <= flight.at:
+            self.release(flight, now)
+        else:
+            tail, flight.stop = flight.stop, stop
+            feed.outstanding -= tail - stop
+            self.in_flight -= tail - stop
+            self.free(stop, tail)
         self.notices.append(Shorten(flight.span.id, stop))
 
     def close(self, feed: Feed, reason: str, now: float) -> None:
