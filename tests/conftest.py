@@ -17,6 +17,10 @@ import swarm
 # Last, so that `tests.…` is found here and `swarm` where it was installed, if it was.
 sys.path.append(str(Path(__file__).parent.parent))
 
+# What a developer set for the command line is not meant for the nodes of the tests.
+for _name in ("SWARM_URL", "SWARM_TOKEN"):
+    os.environ.pop(_name, None)
+
 # The machines that run this are shared and slow at times: a deadline would time the machine.
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
