@@ -127,8 +127,15 @@ class Asking:
     def _retire(self, action: Abort | Shorten) -> None:
         """A lane ends: at once, or by itself where the span under way on it is to stop."""
         if isinstance(action, Abort):
+            if action.reason == "silence":
+                self._sources.note(action.peer, Fault.SILENT.value)
             self.hang_up(action.peer)
-        elif (lane := self._asked.get(action.span)) is not None and self._lanes.get(lane.peer.id) is lane:
+        elif (lane := self._asked.get(action.span)) is not None:
+            self._leave(lane)
+
+    def _leave(self, lane: ILane) -> None:
+        """Ask nothing more on this lane; it ends with what is under way on it."""
+        if self._lanes.get(lane.peer.id) is lane:
             del self._lanes[lane.peer.id]
 
     async def _fetch(self, span: Span) -> None:
@@ -143,23 +150,25 @@ class Asking:
         try:
             await lane.fetch(span.range, lambda offset, views: self._take(span, offset, views))
         except _Enough:
+            self._leave(lane)
             table.finished(span.id, seconds())
         except PeerError as e:
             self._sources.note(span.peer, e.fault.value)
             if e.fault not in (Fault.MISSING, Fault.BUSY):
                 self.log.info("pulling: {error}", error=e)
-                if self._lanes.get(span.peer) is lane:
-                    del self._lanes[span.peer]
+                self._leave(lane)
             table.failed(span.id, seconds(), e.fault, e.retry_after)
             if e.fault is Fault.MISSING:
                 self._sources.haves.pop(span.peer, None)  # to be asked again whether it has it
             elif e.fault in _UNFIT:
                 self._unfit(span.peer, str(e))
         except CancelledError:
+            self._leave(lane)
             table.failed(span.id, seconds())
             if self._over:
                 raise
         except LocalError as e:
+            self._leave(lane)
             table.failed(span.id, seconds())
             self._failed(e)
         else:

@@ -58,6 +58,10 @@ class PartialView:
     reader: Callable[[], IBlobReader]
 
 
+#: The one blob whose size needs no proof; a peer that claims no bytes of any other claims nonsense.
+_EMPTY = Digest.of(b"")
+
+
 class Fetcher:
     """I own all pulls of this node."""
 
@@ -302,9 +306,8 @@ class _Fetch:
             await self._changed.wait()
 
     def _size_settled(self, pull: Pull) -> bool:
-        """May a reader be promised this size? Not if peers disagree, nor none at all on their word."""
-        claimed = {each.size for each in self._holdings.values()}
-        return pull.size_proven or (pull.grains.size > 0 and len(claimed) == 1)
+        """May a reader be promised this size? If peers disagree, only once it is proven."""
+        return pull.size_proven or len({each.size for each in self._holdings.values()}) == 1
 
     # -- running ------------------------------------------------------------------------
 
@@ -428,7 +431,7 @@ class _Fetch:
         except PeerError as e:
             self._fetcher.log.debug("{error}", error=e)
             return
-        if holding is None:
+        if holding is None or (holding.size == 0) is not (self._digest == _EMPTY):
             if self.pull is not None:
                 self.pull.lose(peer.id, "has it no more")
             self._holdings.pop(peer.id, None)

@@ -254,7 +254,6 @@ class Proving:
         trust = self.trust
         if isinstance(trust, WholeTrust) and trust.sole is not None and len(self._sources.haves) > 1:
             self._parole(trust, without=trust.sole)
-            self._owner.judged()
 
     def _parole(self, trust: WholeTrust, without: PeerID | None = None) -> None:
         now, haves = self._clock.seconds(), self._sources.haves

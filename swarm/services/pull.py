@@ -179,6 +179,7 @@ class Pull:
         """End with this error; readers get it."""
         if self.error is None and not self.outcome.called:
             self.error = error
+            self._asking.stop()
             self.outcome.callback(None)
             self._changed.fire()
 
@@ -353,6 +354,7 @@ class Pull:
             if min(quiet, now - turned) > settings.parole_patience:
                 turned = now
                 self._proving.next_sole()
+                self._asking.pump()
 
     async def _publish(self) -> None:
         self._asking.stop()

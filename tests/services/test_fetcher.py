@@ -304,7 +304,8 @@ def test_two_nodes_that_pull_from_each_other_and_a_seed_both_end(make: Callable[
     other.clock, other.loopback = one.clock, one.loopback
     other.store = type(one.store)(one.clock, one.store.sha512)
     other.us = one.loopback.add("other", other.store)
-    other.client = one.loopback.client(other.us)
+    other.client = type(one.client)(one.loopback, other.us.peer, other.us.cluster)
+    other.client.lanes = []
     other.boot()
     one.us.rate = other.us.rate = 8 * MIB
     one.us.serving, other.us.serving = one.fetcher.serving, other.fetcher.serving
@@ -339,6 +340,9 @@ def test_a_failing_disk_ends_the_pull_for_all_and_what_was_journaled_is_of_use(w
     for work in works:
         with pytest.raises(StoreFailed):
             world.join(work)
+    lanes = len(world.client.lanes)
+    world.spend(1)
+    assert len(world.client.lanes) == lanes, "it went on asking"
     world.store.disk_error = None
     assert world.store.pulls[DIGEST].records
     before = node.sent

@@ -23,7 +23,7 @@ from swarm.core.standing import Standing
 from swarm.errors import BlobMissing
 from swarm.hashing import Sha512, load
 from swarm.hashing.sha512 import PlainSha512
-from swarm.interfaces import BlobInfo, IBlobReader, Stored
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -34,7 +34,7 @@ from swarm.services.fetcher import Fetcher, FetchSettings, PartialView
 from swarm.services.pull import PullSettings
 from swarm.services.tasks import Tasks, sleep
 from swarm.testing.contracts import pattern
-from swarm.testing.loopback import Loopback, LoopbackNode
+from swarm.testing.loopback import Loopback, LoopbackClient, LoopbackLane, LoopbackNode
 from swarm.testing.memory import MemoryPartial, MemoryReader, MemoryStore, _Pull
 
 _T = TypeVar("_T")
@@ -131,6 +131,18 @@ class QuickStore(MemoryStore):
         return self._lists[digest]
 
 
+class WatchedClient(LoopbackClient):
+    """Remembers its lanes."""
+
+    lanes: list[LoopbackLane]
+
+    def lane(self, peer: Peer, digest: Digest, size: int) -> ILane:
+        lane = super().lane(peer, digest, size)
+        assert isinstance(lane, LoopbackLane)
+        self.lanes.append(lane)
+        return lane
+
+
 class World:
     """A node named ``us`` that pulls, and the peers it has."""
 
@@ -149,7 +161,8 @@ class World:
         self.midstates = midstates
         self.store = SlowStore(self.clock, SHA512 if midstates else PLAIN)
         self.us = self.loopback.add("us", self.store)
-        self.client = self.loopback.client(self.us)
+        self.client = WatchedClient(self.loopback, self.us.peer, self.us.cluster)
+        self.client.lanes = []
         self.peers: list[Peer] = []
         self.standing = Standing()
         self.settings = settings or FetchSettings(pull=PullSettings(**pull))
@@ -286,6 +299,7 @@ class World:
         assert self.tasks.names == ()
         assert all(partial.closed for partial in self.store.partials), "a partial was left open"
         assert all(reader.closed for reader in self.store.opened), "a reader was left open"
+        assert all(lane._over is not None for lane in self.client.lanes), "a lane was left open"
         assert self.clock.getDelayedCalls() == [], "timers are left"
 
 
@@ -388,6 +402,7 @@ __all__ = [
     "DIGEST",
     "GRAINS",
     "MIB",
+    "SHA512",
     "BlobMissing",
     "CancelledError",
     "Growing",
