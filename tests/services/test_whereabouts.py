@@ -1,0 +1,104 @@
+"""What a node tells others of where it is, for every way it may listen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from swarm.model.peers import Address, PeerID
+from swarm.services.whereabouts import Whereabouts
+
+ME = PeerID(b"m" * 32)
+
+
+@implementer(IListeningPort)
+class Listening:
+    """A port that listens at an address."""
+
+    def __init__(self, at: IAddress) -> None:
+        self._at = at
+
+    def startListening(self) -> None:
+        """It does already."""
+
+    def stopListening(self) -> None:
+        """Nothing to stop."""
+
+    def getHost(self) -> IAddress:
+        """Where."""
+        return self._at
+
+
+def tcp(host: str, port: int) -> Listening:
+    """A TCP port."""
+    return Listening(IPv4Address("TCP", host, port))
+
+
+def node(
+    *, peer: Listening, http: Listening | None = None, advertise: Sequence[str] = (), url: str = ""
+) -> Whereabouts:
+    """A node that listens there."""
+    where = Whereabouts(
+        "north",
+        lambda: ME,
+        advertise=[Address.parse(each) for each in advertise],
+        public_url=url,
+        clock=Clock(),
+    )
+    where.peer, where.http = peer, http
+    return where
+
+
+@pytest.mark.parametrize(
+    ("peer", "http", "advertise", "url", "told", "public"),
+    [
+        # a lone node, or a demonstration on one machine
+        (tcp("127.0.0.1", 7041), tcp("127.0.0.1", 7040), [], "", "127.0.0.1:7041", "127.0.0.1:7040"),
+        # a node on all addresses: "where you see me"
+        (tcp("0.0.0.0", 7041), tcp("0.0.0.0", 7040), [], "", ":7041", ":7040"),
+        # the operator's word goes before what the sockets say
+        (tcp("0.0.0.0", 7041), tcp("0.0.0.0", 80), ["n.example:1"], "", "n.example:1", ":80"),
+        (tcp("0.0.0.0", 7041), tcp("127.0.0.1", 1), [], "https://n.example", ":7041", "n.example:443"),
+        (tcp("0.0.0.0", 7041), tcp("127.0.0.1", 1), [], "http://n.example:8", ":7041", "n.example:8"),
+        # a public API that peers elsewhere could not use is not told
+        (tcp("0.0.0.0", 7041), tcp("127.0.0.1", 7040), [], "", ":7041", ""),
+        (tcp("192.0.2.1", 7041), tcp("127.0.0.1", 7040), [], "", "192.0.2.1:7041", ""),
+        (tcp("127.0.0.1", 7041), Listening(UNIXAddress("/run/s")), [], "", "127.0.0.1:7041", ""),
+        (tcp("127.0.0.1", 7041), None, [], "", "127.0.0.1:7041", ""),
+    ],
+)
+def test_what_is_told(
+    peer: Listening, http: Listening | None, advertise: list[str], url: str, told: str, public: str
+) -> None:
+    document = node(peer=peer, http=http, advertise=advertise, url=url).describe()
+    assert (document.name, document.id) == ("north", ME)
+    assert (document.mgmt_addr, document.public_addr) == (told, public)
+
+
+def test_the_public_url_needs_a_host() -> None:
+    everywhere = tcp("0.0.0.0", 7040)
+    assert node(peer=tcp("0.0.0.0", 7041), http=everywhere).public_url() == ""
+    named = node(peer=tcp("0.0.0.0", 7041), http=everywhere, advertise=["n.example:7041"])
+    assert named.public_url() == "http://n.example:7040"
+    assert node(peer=tcp("0.0.0.0", 1), url="https://n.example/x").public_url() == "https://n.example/x"
+    assert node(peer=tcp("10.0.0.1", 1), http=tcp("10.0.0.1", 2)).public_url() == "http://10.0.0.1:2"
+
+
+def test_learned_loopback_addresses_are_fit_only_for_who_lives_there() -> None:
+    loopback = Address("127.0.0.1", 9)
+    assert node(peer=tcp("127.0.0.1", 7041)).policy().refuse(loopback) is None
+    assert node(peer=tcp("0.0.0.0", 7041)).policy().refuse(loopback) is not None
+    advertised = node(peer=tcp("0.0.0.0", 7041), advertise=["127.0.0.1:7041"])
+    assert advertised.policy().refuse(loopback) is None
+
+
+def test_nobody_sends_a_node_to_itself() -> None:
+    where = node(peer=tcp("192.0.2.1", 7041), advertise=["n.example:7041"])
+    assert where.policy().refuse(Address("192.0.2.1", 7041)) is not None
+    assert where.policy().refuse(Address("n.example", 7041)) is not None
+    assert where.policy().refuse(Address("192.0.2.2", 7041)) is None
