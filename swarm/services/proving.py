@@ -88,6 +88,7 @@ class Proving:
         self._counters = counters
         self._backlog = backlog
         self._undecided: dict[int, object] = {}  # grains on disk, neither accepted nor rejected: latest check
+        self._accepted: set[int] = set()
         self._listed: set[PeerID] = set()  # asked for their list
         self._listless: set[PeerID] = set()  # and had none
         self._benched: set[PeerID] = set()  # suspended by the ledger, for now
@@ -174,11 +175,11 @@ class Proving:
         """Carry out what the ledger concluded."""
         now, owner, trust = self._clock.seconds(), self._owner, self.trust
         for grain in judgement.rehash:
-            owner.taken_back(grain)
+            self._take_back(grain)
             self.check_soon(grain)
         for grain in judgement.reopened:
             self._counters.grains_rejected += 1
-            owner.taken_back(grain)
+            self._take_back(grain)
             self._drop(grain)
         for grain in judgement.accepted:
             if trust.releasable(grain):
@@ -186,6 +187,7 @@ class Proving:
                 self._mark(grain)
                 self._dispatch.verified(grain, now)
                 self._counters.grains_verified += 1
+                self._accepted.add(grain)
                 owner.accepted(grain)
         for proof in judgement.proofs:
             self._exclude(proof)
@@ -207,6 +209,10 @@ class Proving:
         for grain in trust.wanted():
             self._dispatch.prefer(grain)
         owner.judged()
+
+    def _take_back(self, grain: int) -> None:
+        self._accepted.discard(grain)
+        self._owner.taken_back(grain)
 
     def _mark(self, grain: int) -> None:
         self._partial.mark(grain, *self.trust.bounds(grain))
@@ -279,7 +285,7 @@ class Proving:
         others = sorted(self._sources.complete - self._listed)[:missing]
         for peer in others:
             self._fetch_list(peer)
-        if self._listed and not usable and not others:
+        if not usable and not others and self._sources.complete:
             self._do_without_lists()
 
     def _fetch_list(self, peer: PeerID) -> None:
@@ -309,5 +315,8 @@ class Proving:
         self.trust = WholeTrust(self.trust.digest, self._grains)
         for peer, have in self._sources.haves.items():
             self.trust.claim(peer, complete=have is None)
-        for grain in sorted(self._undecided):
+        on_disk = sorted(self._accepted.union(self._undecided))
+        for grain in sorted(self._accepted):
+            self._take_back(grain)  # what it was believed by is gone
+        for grain in on_disk:
             self.check_soon(grain)

@@ -249,11 +249,15 @@ class Pull:
         return self._verified.end_of_run(offset)
 
     def beyond_doubt(self, span: ByteRange) -> bool:
-        """The end of the blob is, once all of it is proven; other bytes, once their grains are trusted."""
+        """
+        Bytes up to the end of the blob are, once proven; others, once their grains are trusted.
+
+        So the whole blob ends with its proof; an index at its end, which players read first, does not
+        wait for what is before it.
+        """
         trust = self._proving.trust
-        if span.stop == self.grains.size:
-            return trust.complete
-        return all(trust.trusted(grain) for grain in self.grains.covering(span))
+        good = trust.proven if span.stop == self.grains.size else trust.trusted
+        return all(good(grain) for grain in self.grains.covering(span))
 
     def want(self, reader: object, span: ByteRange) -> None:
         """See :class:`~swarm.services.reading.Arriving`."""

@@ -2,7 +2,7 @@
 
 Decides when a byte may leave the node (promise 3: a response that completes is correct): a grain once
 it passed its check; the end of a response only once the bytes it ends on are beyond doubt
-(``trust.trusted``), and the end of the blob only once all of it is proven. If a grain that was handed
+(``trust.trusted``), and at the end of the blob only once they are proven. If a grain that was handed
 out is taken back, the reader fails, and with it the response.
 """
 
@@ -67,7 +67,7 @@ class PullReader:
     async def available(self, offset: int, stop: int) -> int:
         """See :class:`IBlobReader`."""
         pull = self._pull
-        wanted = False
+        wanted: ByteRange | None = None
         while True:
             if error := self._error or pull.error:
                 raise error
@@ -77,10 +77,16 @@ class PullReader:
             if limit > offset or offset == stop:
                 self._given.add(offset, limit)
                 return limit
-            if not wanted:
-                pull.want(self, ByteRange(offset, min(stop, offset + self._window)))
-                wanted = True
+            here = pull.verified_to(offset) >= stop
+            span = self._proof_of(stop) if here else ByteRange(offset, min(stop, offset + self._window))
+            if span is not None and span != wanted:
+                pull.want(self, span)
+                wanted = span
             await pull.changed()
+
+    def _proof_of(self, stop: int) -> ByteRange | None:
+        """What proves bytes that only one peer vouches for: everything after them, from the end backwards."""
+        return ByteRange(stop, self.info.size) if stop < self.info.size else None
 
     def _may_end(self, offset: int, stop: int) -> bool:
         first = offset

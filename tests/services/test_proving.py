@@ -380,3 +380,13 @@ def test_unknown_here_and_barred_there_is_missing(make: Callable[..., World]) ->
     world.standing.convict(Proof(liar.peer.id, DIGEST, 0, "data", "of old"), world.clock.seconds())
     with pytest.raises(BlobMissing):
         world.served()
+
+
+def test_the_only_list_was_a_lie_and_all_others_have_none(make: Callable[..., World]) -> None:
+    world = make()
+    lists_a_wrong_value(world.peer("liar", BLOB, rate=MIB))
+    for name in ("honest1", "honest2"):
+        without_list(world.peer(name, BLOB, rate=MIB))
+    world.run(world.fetcher.pull(DIGEST))
+    assert world.store.blobs[DIGEST].data == BLOB
+    assert blamed(world) == {"liar"}

@@ -75,6 +75,29 @@ def test_the_last_bytes_wait_for_the_proof(make: Callable[..., World], midstates
     reader.close()
 
 
+@pytest.mark.parametrize("peers", ["a", "ab"])
+def test_the_end_of_a_blob_is_given_out_before_what_precedes_it(
+    make: Callable[..., World], peers: str
+) -> None:
+    """An mp4's index is its last few kilobytes, and a player starts with them."""
+    world = make()
+    for name in peers:
+        world.peer(name, BLOB, rate=MIB)
+    start = len(BLOB) - 1000
+    assert world.run(world.read(start, len(BLOB))) == BLOB[start:]
+    progress = world.fetcher.progress(DIGEST)
+    assert progress is not None and progress.verified <= 3 * MIB
+
+
+def test_one_peers_word_is_proven_from_the_end_without_what_is_before(make: Callable[..., World]) -> None:
+    world = make()
+    world.peer("a", BLOB, rate=MIB / 4)
+    at = 4 * MIB
+    assert world.run(world.read(at, at + 1000)) == BLOB[at : at + 1000]
+    progress = world.fetcher.progress(DIGEST)
+    assert progress is not None and progress.verified <= len(BLOB) - 2 * MIB
+
+
 def test_a_response_does_not_end_on_one_peers_word(make: Callable[..., World]) -> None:
     """With one source a range waits until everything right of it is proven; a disputed one, too."""
     world = make()
