@@ -88,7 +88,7 @@ def makeService(options: Options) -> IService:
 
     def fatal(reason: str) -> None:
         # Not sys.stderr: that is the log by now, and the log may go elsewhere.
-        print(f"swarm: cannot start: {reason}", file=sys.__stderr__)  # noqa: T201 - see above
+        print(f"swarm: cannot start: {reason}", file=sys.__stderr__)
         # twistd knows no exit status of its own for a service that fails once it runs.
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         reactor.callWhenRunning(reactor.stop)
