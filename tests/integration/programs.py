@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -56,13 +57,15 @@ def status(curl: str, *arguments: str | Path) -> str:
 
 @define
 class Tap:
-    """A TCP relay to ``port`` on loopback that lets a number of bytes back through, then holds the rest.
+    """A TCP relay to ``port`` on loopback: ``budget`` bytes come back through it, then the rest is held.
 
-    What must happen with few bytes can so be told from what happens by chance, on machines of any speed.
+    What must happen with few bytes can so be told from what happens by chance. Where others give up on
+    somebody who is held, ``pace`` (bytes a second) leaves time instead.
     """
 
     port: int
-    budget: int
+    budget: int = 1 << 60
+    pace: float | None = None
     _listener: socket.socket = field(init=False)
     _changed: threading.Condition = field(factory=threading.Condition)
     _sockets: list[socket.socket] = field(factory=list)
@@ -85,7 +88,7 @@ class Tap:
     def open(self) -> None:
         """Let everything through."""
         with self._changed:
-            self.budget = 1 << 60
+            self.budget, self.pace = 1 << 60, None
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -126,6 +129,8 @@ class Tap:
             self._changed.wait_for(lambda: self.budget > 0)
             self.budget -= count
             self._changed.notify_all()
+            if self.pace is not None:
+                time.sleep(count / self.pace)  # with the lock: all connections share the pace
 
 
 def noise(size: int) -> bytes:
