@@ -165,7 +165,7 @@ def test_a_range_in_the_middle_does_not_wait_for_what_is_before_it(
     tap.pace = PACE
     start = (
         LARGE // 6 * 5
-    )  # one holder's word: what is behind it proves it, what is before it does not matter
+    )  # proven by what comes after it, as there is one holder
     assert cold.get(digest, {"Range": f"bytes={start}-{start + 99}"}) == data[start : start + 100]
     assert still_missing(cold, digest) > LARGE // 2
     tap.open()
