@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import attrs
 from attrs import Factory, frozen
 
 from swarm.core.dispatch import DispatchSettings
@@ -152,6 +153,9 @@ def _table(name: str, value: Any, kind: type[_T]) -> _T:
     for key, each in value.items():
         if key not in hints:
             raise BadConfig(f"unknown setting: {name}.{key}")
+        if attrs.has(hints[key]):
+            read[key] = _table(f"{name}.{key}", each, hints[key])
+            continue
         wanted = get_args(hints[key]) or (hints[key],)
         if float in wanted and isinstance(each, int) and not isinstance(each, bool):
             each = float(each)

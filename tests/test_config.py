@@ -46,6 +46,8 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
         copies = 3
         [pull]
         search_every = 5
+        [pull.pull]
+        patience = 60
         [web]
         connections = 10
         [dispatch]
@@ -60,6 +62,7 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
     assert config.deny == {"put", "delete"}
     assert (config.quota, config.reserve, config.copies) == (500 << 30, 0, 3)
     assert config.pull.search_every == 5.0
+    assert config.pull.pull.patience == 60.0
     assert config.web.connections == 10
     assert config.dispatch.largest_span == 1 << 20
 
@@ -76,6 +79,8 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ("nonsense = 1", "nonsense"),
         ("[pull]\nnonsense = 1", "pull.nonsense"),
         ("pull = 3", "pull"),
+        ("[pull]\npull = 3", "pull.pull"),
+        ("[pull.pull]\nnonsense = 1", "pull.pull.nonsense"),
         ("[pull]\nsearch_every = 'often'", "pull.search_every"),
         ("[pull]\nsearch_every = true", "pull.search_every"),
         ("[pull]\nsearch_every = -1", "pull.search_every"),

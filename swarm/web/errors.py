@@ -132,7 +132,11 @@ def answer_error(request: StreamingRequest, failure: Failure) -> Deferred[None] 
     """
     trouble = trouble_of(failure.value)
     if request.startedWriting:
-        log.failure("{path} broke off", failure, path=request.path[:_SHOWN])
+        path = request.path[:_SHOWN].decode("ascii", "replace")
+        if isinstance(failure.value, errors.SwarmError):
+            log.warn("{path} broke off: {error}", path=path, error=failure.value)
+        else:
+            log.failure("{path} broke off", failure, path=path)
         if request.channel is not None:
             request.transport.abortConnection()
         return Deferred()
