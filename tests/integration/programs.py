@@ -29,13 +29,15 @@ class Ran:
         return self.out.decode()
 
 
-def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ran:
-    """Run a program to its end, whatever that is."""
+def run(
+    *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, given: bytes = b""
+) -> Ran:
+    """Run a program to its end, whatever that is; ``given`` is its standard input."""
     done = subprocess.run(
         [str(each) for each in command],
         cwd=cwd,
         env=env,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         timeout=LONG,
         check=False,
