@@ -334,12 +334,9 @@ class Dispatch:
         if grain is not None:
             return self._table.launch_whole(feed, grain, pace.now)
         chosen = self._urgent(feed, pace) or self._table.picker.spread(feed.have, self._length(feed, pace))
-        if chosen is not None and self._too_slow(feed, chosen, pace):
-            last = self.grains.start(self.grains.at(chosen.stop - 1))
-            chosen = ByteRange(max(last, chosen.start), chosen.stop)
-            if self._too_slow(feed, chosen, pace):
-                return None
-        return self._table.launch(feed, chosen, pace.now) if chosen is not None else None
+        if chosen is None or self._too_slow(feed, chosen, pace):
+            return None
+        return self._table.launch(feed, chosen, pace.now)
 
     def _length(self, feed: Feed, pace: Pace) -> int:
         """Bytes the next span of a source should have: whole grains, at least one."""

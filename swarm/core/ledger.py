@@ -32,10 +32,6 @@ class Ledger:
         self._senders: dict[int, tuple[PeerID, ...]] = {}
         self._blame: dict[int, Counter[PeerID]] = {}
 
-    def is_verified(self, grain: int) -> bool:
-        """Was the grain proven good?"""
-        return bool(self._verified[grain])
-
     def senders(self, grain: int) -> tuple[PeerID, ...]:
         """Whose bytes of the grain are on disk, in order of their first."""
         return self._senders.get(grain, ())

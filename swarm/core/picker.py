@@ -112,10 +112,11 @@ class Picker:
     def _anywhere(self, offered: RangeSet) -> ByteRange:
         """The free part of a random grain."""
         offset = self._random.randrange(offered.total)
-        for run in offered:
-            if offset < len(run):
-                break
+        runs = iter(offered)
+        run = next(runs)
+        while offset >= len(run):
             offset -= len(run)
+            run = next(runs)
         grain = self._grains.at(run.start + offset)
         return ByteRange(max(run.start, self._grains.start(grain)), min(run.stop, self._grains.stop(grain)))
 

@@ -76,10 +76,11 @@ class Sources:
         """The peer answered 404."""
         self._without.pop((peer, digest), None)
         self._without[peer, digest] = now + self._settings.negative
-        for key in list(self._without):
-            if self._without[key] > now and len(self._without) <= self._settings.most_remembered:
-                break
-            del self._without[key]
+        while len(self._without) > 1:
+            oldest = next(iter(self._without))
+            if self._without[oldest] > now and len(self._without) <= self._settings.most_remembered:
+                return
+            del self._without[oldest]
 
     def may_have(self, peer: PeerID, digest: Digest, now: float) -> bool:
         """Is it worth asking the peer for the blob? Not for a while after it lacked it."""

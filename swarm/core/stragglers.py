@@ -167,7 +167,7 @@ class Stragglers:
     def _serve_readers(self, now: float) -> None:
         """Where a reader's next bytes are far off, cut other spans short to get at them."""
         for reader, window in self._table.picker.windows.items():
-            if now - self._cut_for.get(reader, now - _AGAIN) < _AGAIN:
+            if reader in self._cut_for and now < self._cut_for[reader] + _AGAIN:
                 continue
             gap = next(self._table.ledger.disk.gaps(window.start, window.stop), None)
             if gap is not None and self._make_way(gap.start, now):
@@ -202,7 +202,7 @@ class Stragglers:
         rate, before = pace.rates[feed], 0
         edge = self._grains.start(self._grains.at(offset))
         for flight in feed.flights:
-            if rate is not None and flight.at < edge < flight.stop:
+            if rate is not None and flight.at <= edge < flight.stop:
                 if (
                     flight.rival is not None
                     or (before + edge - flight.at) / rate < self._settings.reader_patience

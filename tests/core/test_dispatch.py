@@ -1,0 +1,412 @@
+"""The table step by step; whole pulls are in ``test_pulls``."""
+
+from __future__ import annotations
+
+from random import Random
+
+from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
+from swarm.core.feeds import rest_after
+from swarm.errors import Fault
+from swarm.model.grains import Grains
+from swarm.model.ranges import ByteRange
+from tests.core.pulling import peer_id
+
+G = 100
+A, B, C = peer_id(1), peer_id(2), peer_id(3)
+
+
+def table(grains: int = 10, **settings: float) -> Dispatch:
+    limits = DispatchSettings(**settings)  # type: ignore[arg-type]  # counts are ints
+    return Dispatch(Grains(grains * G, G), limits, Random(1))
+
+
+def deliver(pull: Dispatch, span: Span, now: float) -> None:
+    for grain in pull.received(span.id, span.range.stop, now):
+        pull.verified(grain, now)
+    pull.finished(span.id, now)
+
+
+def only(spans: tuple[Span, ...]) -> Span:
+    (span,) = spans
+    return span
+
+
+def measured(grains: int, *peers: tuple[object, float]) -> tuple[Dispatch, float]:
+    """A table whose sources have each delivered one grain, at that many grains a second."""
+    pull, now = table(grains), 0.0
+    for peer, rate in peers:
+        pull.add_source(peer, now)  # type: ignore[arg-type]  # a PeerID
+        span = only(pull.next(now))
+        pull.received(span.id, span.range.start + 1, now + 0.001)
+        now += 1 / rate
+        deliver(pull, span, now)
+        pull.remove_source(peer, now)  # type: ignore[arg-type]  # a PeerID
+    for peer, _ in peers:
+        pull.add_source(peer, now)  # type: ignore[arg-type]  # a PeerID
+    return pull, now
+
+
+def test_an_unknown_source_gets_one_grain_and_the_first_is_the_last() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    assert span == Span(1, A, ByteRange(900, 1000))
+    assert pull.next(0.0) == ()
+    assert pull.sources(0.0)[0].state == "probing"
+
+
+def test_a_known_source_has_one_span_in_flight_and_one_queued() -> None:
+    pull, now = measured(40, (A, 10.0))
+    assert pull.sources(now)[0].state == "idle"
+    assert len(pull.next(now)) == 2
+    assert pull.next(now) == ()
+    assert pull.sources(now)[0].state == "active"
+
+
+def test_adding_twice_keeps_what_is_under_way() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    pull.add_source(A, 1.0)
+    assert pull.flying(span.id)
+
+
+def test_strangers_are_ignored() -> None:
+    pull = table()
+    pull.update_source(A, None)
+    assert pull.remove_source(A, 0.0) == ()
+    assert pull.wanted(77, 100) == () and pull.received(77, 100, 0.0) == ()
+    pull.failed(77, 0.0, Fault.TRUNCATED)
+    pull.finished(77, 0.0)
+    assert pull.next_due() is None
+
+
+def test_a_source_that_leaves_takes_its_spans_but_not_its_bytes() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    pull.received(span.id, 930, 1.0)
+    assert pull.remove_source(A, 1.0) == (span,)
+    assert not pull.flying(span.id) and pull.starved
+    assert pull.sources(1.0)[0].state == "gone" and pull.sources(1.0)[0].bytes == 30
+    pull.add_source(B, 1.0)
+    assert only(pull.next(1.0)).range == ByteRange(930, 1000)
+
+
+def test_only_missing_bytes_of_a_failed_span_are_asked_again() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    assert pull.wanted(span.id, 950) == (ByteRange(900, 950),)
+    assert pull.received(span.id, 950, 0.1) == ()
+    pull.failed(span.id, 0.2, Fault.TRUNCATED)
+    assert pull.next(0.3) == (), "it rests"
+    assert pull.next_due() == 1.2
+    assert only(pull.next(1.2)).range == ByteRange(950, 1000)
+
+
+def test_no_news_and_old_news_change_nothing() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    assert pull.received(span.id, 900, 0.1) == ()
+    assert pull.received(span.id, 890, 0.1) == ()
+    assert pull.wanted(span.id, 900) == ()
+    assert pull.tally.received == 0 == pull.tally.wasted
+
+
+def test_both_spans_of_a_broken_lane_are_one_failure() -> None:
+    pull, now = measured(40, (A, 10.0))
+    first, second = pull.next(now)
+    pull.failed(first.id, now, Fault.UNREACHABLE)
+    pull.failed(second.id, now, Fault.UNREACHABLE)
+    assert pull.next_due() == now + 1
+
+
+def test_a_lane_we_closed_is_nobodys_fault() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    pull.failed(only(pull.next(0.0)).id, 0.0)
+    assert len(pull.next(0.0)) == 1
+
+
+def test_rests_grow_with_failures_to_a_pause_that_doubles() -> None:
+    rests = [rest_after(n, strikes=3, pause=60, most=30, longest=200) for n in range(1, 7)]
+    assert rests == [1, 4, 60, 120, 200, 200]
+    assert rest_after(9, strikes=20, pause=60, most=30, longest=200) == 30
+    assert rest_after(5000, strikes=3, pause=60, most=30, longest=200) == 200
+
+
+def test_a_busy_source_says_itself_how_long() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    pull.failed(only(pull.next(0.0)).id, 0.0, Fault.BUSY, retry_after=17)
+    assert pull.next_due() == 17
+    assert pull.sources(1.0)[0].state == "resting" and pull.sources(1.0)[0].detail == "busy"
+
+
+def test_a_delivered_span_forgives() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    pull.failed(only(pull.next(0.0)).id, 0.0, Fault.TRUNCATED)
+    pull.failed(only(pull.next(1.0)).id, 1.0, Fault.TRUNCATED)
+    assert pull.next_due() == 5.0
+    deliver(pull, only(pull.next(5.0)), 5.1)
+    first, second = pull.next(5.1)
+    pull.failed(first.id, 5.1, Fault.TRUNCATED)
+    pull.failed(second.id, 5.1, Fault.TRUNCATED)
+    assert pull.next_due() == 6.1
+
+
+def test_grains_of_an_earlier_run_are_not_asked_for_while_they_are_rechecked() -> None:
+    pull = table(3)
+    for grain in range(3):
+        pull.arrived(grain)
+    assert pull.remaining == 0 and not pull.complete and not pull.starved
+    pull.add_source(A, 0.0)
+    assert pull.next(0.0) == ()
+    pull.verified(0, 0.0)
+    pull.verified(2, 0.0)
+    pull.rejected(1, 0.0)
+    assert pull.tally.wasted == 0 and pull.remaining == G
+    span = only(pull.next(0.0))
+    assert span.range == ByteRange(100, 200)
+    deliver(pull, span, 1.0)
+    assert pull.complete and pull.next_due() is None
+
+
+def test_an_empty_blob_is_complete_once_its_empty_grain_is_verified() -> None:
+    pull = Dispatch(Grains.of(0), DispatchSettings(), Random(1))
+    pull.add_source(A, 0.0)
+    assert pull.next(0.0) == () and not pull.complete and not pull.starved
+    pull.verified(0, 0.0)
+    assert pull.complete
+
+
+def test_trust_may_ask_for_a_grain_out_of_turn() -> None:
+    pull = table()
+    pull.verified(9, 0.0)
+    pull.prefer(4)
+    pull.add_source(A, 0.0)
+    assert only(pull.next(0.0)).range == ByteRange(400, 500)
+
+
+def test_a_grain_taken_back_after_it_was_verified_is_fetched_again() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    deliver(pull, only(pull.next(0.0)), 1.0)
+    assert pull.complete
+    pull.rejected(0, 1.0)
+    assert not pull.complete and pull.remaining == G and pull.tally.wasted == G
+    pull.add_source(B, 1.0)
+    assert {span.peer for span in pull.next(1.0)} == {B}
+
+
+def test_a_mixed_bad_grain_goes_whole_to_one_that_sent_none_of_it() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    first = only(pull.next(0.0))
+    pull.received(first.id, 40, 0.1)
+    pull.failed(first.id, 0.1, Fault.TRUNCATED)
+    pull.add_source(B, 0.1)
+    second = only(pull.next(0.1))
+    assert second.range == ByteRange(40, 100)
+    assert pull.received(second.id, 100, 0.2) == (0,)
+    assert pull.senders(0) == (A, B)
+    pull.rejected(0, 2.0)
+    pull.add_source(C, 2.0)
+    third = only(pull.next(2.0))
+    assert (third.peer, third.range) == (C, ByteRange(0, 100))
+
+
+def test_a_whole_grain_that_breaks_off_is_begun_again() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    pull.add_source(B, 0.0)
+    span = only(pull.next(0.0))
+    pull.received(span.id, 100, 0.1)
+    pull.rejected(0, 0.1)
+    again = only(pull.next(0.1))
+    assert again.peer != span.peer and again.range == ByteRange(0, 100)
+    pull.received(again.id, 60, 0.2)
+    pull.failed(again.id, 0.2, Fault.TRUNCATED)
+    assert pull.remaining == 100 and pull.tally.wasted == 160
+    assert only(pull.next(1.3)).range == ByteRange(0, 100)
+
+
+def test_silence_aborts_the_lane_and_the_source_is_snubbed() -> None:
+    pull, now = measured(40, (A, 10.0))
+    first, second = pull.next(now)
+    assert pull.due(now + 1.9) == ()
+    assert pull.due(now + 2.0) == (Abort(A, (first.id, second.id), "silence"),)
+    assert pull.tally.aborts == 1
+    probe = only(pull.next(now + 3.0))
+    assert len(probe.range) == G
+    assert pull.sources(now + 3.0)[0].state == "snubbed"
+    deliver(pull, probe, now + 3.1)
+    assert len(pull.next(now + 3.1)) == 2
+
+
+def test_a_call_that_comes_late_blames_nobody() -> None:
+    pull, now = measured(40, (A, 10.0))
+    pull.next(now)
+    due = pull.next_due()
+    assert due is not None and due <= now + 2.0
+    assert pull.due(now + 60.0) == (), "we were held up, not they"
+    assert len(pull.due(now + 62.0)) == 1
+
+
+def test_silence_by_our_own_fault_is_excused() -> None:
+    pull, now = measured(40, (A, 10.0))
+    pull.next(now)
+    pull.excuse(now + 1.5)
+    assert pull.due(now + 3.4) == ()
+
+
+def test_patience_follows_what_is_usual_for_the_source() -> None:
+    pull, now = measured(40, (A, 10.0))
+    span = pull.next(now)[0]
+    for step in range(8):
+        now += 1.5
+        pull.received(span.id, span.range.start + step + 1, now)
+    assert pull.due(now + 5.9) == ()
+    due = pull.next_due()
+    assert due is not None and abs(due - (now + 6.0)) < 1e-6, "four times the usual gap"
+    assert len(pull.due(now + 6.01)) == 1
+
+
+def test_an_idle_source_steals_the_tail_of_the_latest_span() -> None:
+    pull, now = measured(40, (A, 10.0))
+    asked = {g for span in pull.next(now) for g in pull.grains.covering(span.range)}
+    for grain in set(range(39)) - asked:
+        pull.verified(grain, now)
+    pull.add_source(B, now)
+    (notice,) = pull.due(now)
+    assert isinstance(notice, Shorten) and notice.stop % G == 0
+    assert pull.next_due() == now, "a span waits to be told"
+    stolen = only(pull.next(now))
+    assert stolen.peer == B and stolen.range.start == notice.stop
+    assert pull.tally.steals == 1
+
+
+def test_the_only_grain_left_is_asked_twice_and_the_first_wins() -> None:
+    pull, now = measured(8, (A, 100.0), (B, 1.0))
+    for grain in set(range(8)) - {5}:
+        pull.verified(grain, now)
+    pull.remove_source(A, now)
+    slow = only(pull.next(now))
+    pull.received(slow.id, slow.range.start + 10, now + 0.3)
+    pull.add_source(A, now + 0.3)
+    pull.due(now + 0.3)
+    twin = only(pull.next(now + 0.3))
+    assert (
+        twin.duplicate and twin.peer == A and twin.range == ByteRange(slow.range.start + 10, slow.range.stop)
+    )
+    pull.received(slow.id, slow.range.start + 20, now + 0.31)
+    assert pull.wanted(twin.id, twin.range.start + 30) == (
+        ByteRange(twin.range.start + 10, twin.range.start + 30),
+    ), "what the other brought meanwhile is not written again"
+    deliver(pull, twin, now + 0.32)
+    assert pull.complete and pull.tally.duplicated == 10
+    assert pull.due(now + 0.32) == (Abort(B, (slow.id,), "lost"),)
+
+
+def test_a_lost_span_that_is_nearly_done_is_drained() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    slow = only(pull.next(0.0))
+    pull.received(slow.id, 10, 0.01)
+    pull.received(slow.id, 80, 2.0)
+    pull.add_source(B, 2.1)
+    pull.due(3.5)
+    twin = only(pull.next(3.5))
+    assert twin.duplicate
+    deliver(pull, twin, 3.6)
+    assert pull.due(3.6) == () and pull.flying(slow.id)
+    assert pull.wanted(slow.id, 90) == ()
+    pull.received(slow.id, 100, 3.7)
+    assert pull.tally.duplicated == 20 and pull.in_flight == 0
+
+
+def test_a_first_byte_that_does_not_come_is_hedged_where_somebody_waits() -> None:
+    pull = table(20)
+    pull.add_source(A, 0.0)
+    span = only(pull.next(0.0))
+    due = pull.next_due()
+    assert due == 0.05
+    pull.add_source(B, 0.06)
+    pull.due(0.06)
+    twin, *_ = pull.next(0.06)
+    assert twin == Span(twin.id, B, span.range, duplicate=True)
+    assert pull.tally.hedges == 1
+
+
+def test_a_bad_grain_that_two_were_after_is_written_by_neither() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    first = only(pull.next(0.0))
+    pull.add_source(B, 0.1)
+    pull.due(0.1)
+    second = only(pull.next(0.1))
+    pull.received(first.id, 60, 0.2)
+    assert pull.received(second.id, 100, 0.2) == (0,)
+    assert pull.senders(0) == (A, B)
+    pull.rejected(0, 0.3)
+    assert pull.wanted(first.id, 100) == ()
+    pull.received(first.id, 100, 0.4)
+    assert pull.remaining == 100
+    assert pull.tally.received == 200 == pull.tally.wasted + pull.tally.duplicated
+
+
+def test_a_whole_grain_that_crawls_changes_hands_only_to_one_that_may_send_it() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    deliver_bad = only(pull.next(0.0))
+    pull.received(deliver_bad.id, 100, 1.0)
+    pull.rejected(0, 1.0)
+    pull.add_source(B, 1.0)
+    owner = only(pull.next(1.0))
+    assert owner.peer == B
+    for step in range(30):
+        pull.received(owner.id, step + 1, 2.0 + step)
+        assert pull.due(2.0 + step) == (), "A sent it bad: it may not take over"
+    pull.add_source(C, 32.0)
+    assert pull.due(32.0) == (Abort(B, (owner.id,), "slow"),)
+    assert only(pull.next(32.0)).peer == C
+
+
+def test_a_cut_spares_a_later_span_that_already_streams_on_a_lane_of_its_own() -> None:
+    pull, now = measured(200, (A, 10.0))
+    first, head = pull.next(now)
+    deliver(pull, first, now)
+    behind = only(pull.next(now))
+    pull.received(behind.id, behind.range.start + 10, now + 0.1)
+    middle = head.range.start + len(head.range) // 2 // G * G
+    pull.want("reader", ByteRange(middle, middle + 10))
+    notices = pull.due(now + 0.1)
+    assert notices == (Shorten(head.id, middle),)
+    assert pull.flying(behind.id) and pull.tally.preempted == 1
+    assert pull.next(now + 0.1) == (), "both lanes are busy"
+    pull.unwant("reader")
+
+
+def test_the_cap_leaves_a_grain_for_every_source() -> None:
+    pull = table(50, in_flight=3 * G)
+    for number in range(5):
+        pull.add_source(peer_id(number), 0.0)
+    assert len(pull.next(0.0)) == 5
+    assert pull.in_flight == 5 * G
+
+
+def test_a_slow_source_gets_nothing_the_others_would_finish_first() -> None:
+    pull, now = measured(12, (A, 100.0), (B, 0.5))
+    assert {span.peer for span in pull.next(now)} == {A}
+    due = pull.next_due()
+    assert due is not None and due <= now + 0.1, "it is reconsidered soon"
+
+
+def test_a_source_that_lacks_the_blob_is_told_by_its_404() -> None:
+    pull = table()
+    pull.add_source(A, 0.0)
+    pull.failed(only(pull.next(0.0)).id, 0.0, Fault.MISSING)
+    assert pull.starved and pull.next(100.0) == ()
