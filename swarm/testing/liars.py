@@ -34,6 +34,7 @@ from swarm.model.midstates import Midstates
 from swarm.pki import CA, CERTIFICATE, KEY, peer_id, read_certificates
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_BLOB = re.compile(r"/blobs/([0-9a-f]{128})(|/midstates|/corrupt)(?:\?.*)?")
 _PIECE = 64 << 10
 _GREET_EVERY = 5.0
 
@@ -142,7 +143,7 @@ class Connection:
                 method, path, fields = self._read_head()
                 body = self._read(int(fields.get("content-length", "0")))
                 self.liar.note(method=method, path=path, range=fields.get("range", ""), body=body[:1024])
-                self._answer(method, path, fields, body)
+                self._answer(method, path, fields)
 
     def _more(self) -> None:
         data = self.socket.recv(_PIECE)
@@ -172,28 +173,31 @@ class Connection:
         head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *more]
         self.send("\r\n".join([*head, "", ""]).encode() + body)
 
-    def _answer(self, method: str, path: str, fields: dict[str, str], body: str) -> None:
-        blob = self.liar.blob
-        where, _, _ = path.partition("?")
-        if where == "/cluster/":
+    def _answer(self, method: str, path: str, fields: dict[str, str]) -> None:
+        match = _BLOB.fullmatch(path)
+        blob = self.liar.blobs.get(match[1]) if match else None
+        what = match[2] if match else path
+        if what == "/cluster/":
             self._plain("200 OK", self.liar.document().encode(), "Content-Type: application/json")
-        elif where == f"/blobs/{blob.digest}" and method == "HEAD":
-            self.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(blob.sent)}\r\n\r\n".encode())
-        elif where == f"/blobs/{blob.digest}" and method == "GET":
-            self._bytes(fields.get("range", ""))
-        elif where == f"/blobs/{blob.digest}/midstates" and (given := blob.list()):
-            self._plain("200 OK", given, "Content-Type: application/octet-stream")
-        elif where.endswith("/corrupt"):
+        elif what == "/corrupt":
             self._plain("202 Accepted")
         elif method == "PUT":
             self._plain("507 Insufficient Storage", b"", "Connection: close")
             raise Gone
+        elif blob is None:
+            self._plain("404 Not Found")
+        elif method == "HEAD":
+            self.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(blob.sent)}\r\n\r\n".encode())
+        elif not what:
+            self._bytes(blob, fields.get("range", ""))
+        elif given := blob.list():
+            self._plain("200 OK", given, "Content-Type: application/octet-stream")
         else:
             self._plain("404 Not Found")
 
-    def _bytes(self, wanted: str) -> None:
+    def _bytes(self, blob: Blob, wanted: str) -> None:
         """The place where it lies."""
-        lies, data = self.liar.blob.lies, self.liar.blob.sent
+        lies, data = blob.lies, blob.sent
         match = _RANGE.fullmatch(wanted)
         first, last = (int(match[1]), int(match[2])) if match else (0, len(data) - 1)
         kind, head = lies.answer, [f"Content-Range: bytes {first}-{last}/{len(data)}"]
@@ -220,7 +224,7 @@ class Connection:
         elif kind != "range" and kind != "longer":
             self._without_answer(kind)
         self.send("\r\n".join([f"HTTP/1.1 {status}", *head, f"Content-Length: {len(body)}", "", ""]).encode())
-        self._body(body + (b"more" if kind == "longer" else b""))
+        self._body(lies, body + (b"more" if kind == "longer" else b""))
 
     def _without_answer(self, kind: str) -> NoReturn:
         if kind == "garbage":
@@ -236,8 +240,7 @@ class Connection:
             pass
         raise Gone
 
-    def _body(self, body: bytes) -> None:
-        lies = self.liar.blob.lies
+    def _body(self, lies: Lies, body: bytes) -> None:
         stops = [each for each in (lies.cut, lies.reset, lies.stall, lies.drip) if each is not None]
         stop = min([len(body), *stops])
         for at in range(0, stop, _PIECE):
@@ -259,8 +262,8 @@ class Connection:
 class Liar:
     """The program: it listens, greets, and hands out connections."""
 
-    def __init__(self, identity: Path, port: int, name: str, cluster: str, blob: Blob) -> None:
-        self.blob = blob
+    def __init__(self, identity: Path, port: int, name: str, cluster: str, blobs: Sequence[Blob]) -> None:
+        self.blobs = {blob.digest: blob for blob in blobs}
         self.cluster = cluster
         self.port = port
         self._heads = threading.local()
@@ -346,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--cluster", default="swarm")
-    parser.add_argument("--blob", type=Path, required=True, help="the true bytes")
+    parser.add_argument("--blob", type=Path, action="append", required=True, help="the true bytes")
     parser.add_argument("--greet", action="append", default=[], metavar="HOST:PORT")
     parser.add_argument("--flip", default="", metavar="GRAINS", help="grains to spoil: 3,-1 or all")
     parser.add_argument("--answer", choices=ANSWERS, default="range")
@@ -357,18 +360,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             f"--{option}", type=int, metavar="BYTES", help=f"{option} after so many of a body"
         )
     given = parser.parse_args(arguments)
-    true = given.blob.read_bytes()
-    lies = Lies(
-        frozenset(_grains(given.flip, len(true))),
-        given.answer,
-        given.list,
-        given.claim,
-        given.cut,
-        given.reset,
-        given.stall,
-        given.drip,
-    )
-    liar = Liar(given.identity, given.port, given.name, given.cluster, Blob(true, lies))
+    stops = (given.cut, given.reset, given.stall, given.drip)
+    blobs = []
+    for file in given.blob:
+        true = file.read_bytes()
+        flip = frozenset(_grains(given.flip, len(true)))
+        blobs.append(Blob(true, Lies(flip, given.answer, given.list, given.claim, *stops)))
+    liar = Liar(given.identity, given.port, given.name, given.cluster, blobs)
     for address in given.greet:
         threading.Thread(target=liar.greet_for_ever, args=(address,), daemon=True).start()
     liar.serve_for_ever()

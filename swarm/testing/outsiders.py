@@ -61,9 +61,9 @@ class Outsiders:
     swarm: Swarm
     all: list[Outsider] = field(factory=list)
 
-    def liar(self, name: str, blob: Path, *options: str, greet: Sequence[Node] = ()) -> Outsider:
+    def liar(self, name: str, blobs: Sequence[Path], *options: str, greet: Sequence[Node] = ()) -> Outsider:
         """
-        A peer with a proper certificate that holds ``blob`` and misbehaves.
+        A peer with a proper certificate that holds ``blobs`` and misbehaves.
 
         :param options: of :mod:`swarm.testing.liars`.
         :param greet: the nodes it introduces itself to.
@@ -71,7 +71,8 @@ class Outsiders:
         now = datetime.datetime.now(datetime.UTC)
         identity = self.swarm.authority.issue(name, ["127.0.0.1", "localhost"], now=now)
         port = free_port()
-        arguments = [f"--identity={identity}", f"--port={port}", f"--name={name}", f"--blob={blob}"]
+        arguments = [f"--identity={identity}", f"--port={port}", f"--name={name}"]
+        arguments += [f"--blob={blob}" for blob in blobs]
         arguments += [f"--greet={node.address}" for node in greet]
         return self._start(name, port, "swarm.testing.liars", *arguments, *options)
 

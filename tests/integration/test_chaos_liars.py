@@ -1,0 +1,197 @@
+"""Bad peers, as real processes, beside honest ones and alone.
+
+All kinds misbehave at the same time, each with a blob of its own, so that waiting is done once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from attrs import define
+
+from swarm.testing.outsiders import Outsider, outsiders_of, wait_known
+from swarm.testing.processes import Node, swarm_in, wait_until
+from tests.integration.chaos import MIB, NOTHING, Answer, make_file, no_surprises, raw_get
+
+SIZE = 6 * MIB + 4321  # seven grains
+
+#: Proven to lie: named, and advised to verify its copy.
+PROVABLE = {
+    "flips-one": ("--flip=3",),
+    "flips-last": ("--flip=-1",),
+    "flips-first": ("--flip=0",),
+    "flips-all": ("--flip=all",),
+    "flips-and-agrees": ("--flip=2", "--list=own"),
+    "flips-all-and-agrees": ("--flip=all", "--list=own"),
+    "bends-its-list": ("--list=bent",),
+}
+#: Of no use, and left alone: nobody can prove that it is not just broken.
+SLOW = {
+    "cuts": ("--cut=70000",),
+    "resets": ("--reset=70000",),
+    "stalls": ("--stall=100000",),
+    "says-nothing": ("--answer=nothing",),
+    "drips": ("--drip=1000",),
+    "busy": ("--answer=busy",),
+    "claims-none": ("--claim=0",),
+}
+USELESS = {
+    "whole": ("--answer=whole",),
+    "shifted": ("--answer=shifted",),
+    "no-range": ("--answer=no-range",),
+    "gzip": ("--answer=gzip",),
+    "chunked": ("--answer=chunked",),
+    "etag": ("--answer=etag",),
+    "heads": ("--answer=heads",),
+    "chatter": ("--answer=chatter",),
+    "broken": ("--answer=broken",),
+    "garbage": ("--answer=garbage",),
+}
+#: Wrong about the size: proven, if it was asked for bytes that are not there.
+SIZES = {
+    "claims-more": (f"--claim={SIZE + 5 * MIB}",),
+    "claims-less": (f"--claim={SIZE - 3 * MIB}",),
+}
+#: Wrong about nothing that matters: these alone suffice.
+HARMLESS = {
+    "longer": ("--answer=longer",),
+    "no-list": ("--list=none",),
+    "garbage-list": ("--list=garbage",),
+}
+KINDS = {**PROVABLE, **SLOW, **USELESS, **SIZES, **HARMLESS}
+
+
+#: So many misbehave at a time: every pull asks every peer, and the machine is small.
+AT_ONCE = 7
+
+
+@define
+class Get:
+    """One GET through the puller, and what came."""
+
+    digest: str
+    data: bytes
+    answer: Answer = NOTHING
+    seconds: float = 0.0
+
+    def run(self, puller: Node, patience: float) -> None:
+        began = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            self.answer = raw_get(puller, f"/{self.digest}", timeout=patience)
+        self.seconds = time.monotonic() - began
+
+
+@define
+class Case:
+    """One liar and two blobs it has: one that honest nodes have too, one that nobody else has."""
+
+    liar: Outsider
+    beside: Get
+    alone: Get
+
+
+@define
+class Trial:
+    """All cases, run."""
+
+    puller: Node
+    honest: list[Node]
+    cases: dict[str, Case]
+
+
+def _run(puller: Node, gets: list[Get], patience: float) -> None:
+    threads = [threading.Thread(target=get.run, args=(puller, patience)) for get in gets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    """Everybody lies, beside honest nodes first and alone then."""
+    path, random = tmp_path_factory.mktemp("liars"), Random(7)
+    settings = path / "settings.toml"
+    settings.write_text("[pull]\nanswer_within = 20\n[pull.pull]\npatience = 8\n")  # the machine may be busy
+    with swarm_in(path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
+        honest = [swarm.add(f"honest{n}", "--copies=1") for n in range(2)]
+        puller = swarm.add("puller", "--config", str(settings), join=tuple(honest))
+        swarm.wait_acquainted([puller, *honest])
+        cases: dict[str, Case] = {}
+        kinds = list(KINDS)
+        for batch in (kinds[at : at + AT_ONCE] for at in range(0, len(kinds), AT_ONCE)):
+            for kind in batch:
+                files = [path / f"{kind}.{which}" for which in ("beside", "alone")]
+                gets = [Get(make_file(file, SIZE, random), file.read_bytes()) for file in files]
+                for node in honest:
+                    node.put(gets[0].data, kind)
+                cases[kind] = Case(outsiders.liar(kind, files, *KINDS[kind], greet=[puller]), *gets)
+            wait_known(batch, puller)
+            _run(puller, [cases[kind].beside for kind in batch], 120)
+            _run(puller, [cases[kind].alone for kind in batch], 50)
+            time.sleep(0.5)  # for advice on its way
+            for kind in batch:
+                cases[kind].liar.kill()
+        yield Trial(puller, honest, cases)
+
+
+def _right(get: Get) -> None:
+    answer = get.answer
+    assert (answer.status, answer.ended) == (200, True), (answer.status, len(answer.body), answer.head)
+    assert answer.body == get.data
+
+
+def _named(trial: Trial, kind: str, digest: str) -> list[str]:
+    """What the puller logged when it convicted."""
+    lines = trial.puller.log.splitlines()
+    return [x for x in lines if f"{kind} (" in x and "gave wrong" in x and digest[:12] in x]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_honest_peers_the_download_is_right(trial: Trial, kind: str) -> None:
+    _right(trial.cases[kind].beside)
+    wait_until(lambda: trial.puller.has(trial.cases[kind].beside.digest), "published")
+
+
+@pytest.mark.parametrize("kind", PROVABLE)
+def test_who_lied_is_named_and_advised(trial: Trial, kind: str) -> None:
+    case = trial.cases[kind]
+    assert _named(trial, kind, case.alone.digest), trial.puller.log
+    assert case.liar.asked(f"{case.alone.digest}/corrupt")
+    if kind in ("flips-all", "flips-all-and-agrees"):  # whatever it was asked for
+        assert _named(trial, kind, case.beside.digest), trial.puller.log
+        assert case.liar.asked(f"{case.beside.digest}/corrupt")
+
+
+def test_no_honest_peer_is_convicted(trial: Trial) -> None:
+    named = [x for x in trial.puller.log.splitlines() if "gave wrong" in x]
+    for line in named:
+        assert any(f"{kind} (" in line for kind in (*PROVABLE, *SIZES)), line
+    for node in trial.honest:
+        assert "/corrupt" not in node.log
+        assert "our copy" not in node.log
+    assert trial.puller.metrics()["swarm_proofs_total"] == len(named)
+    no_surprises(trial.puller, *trial.honest)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alone_a_bad_peer_gives_right_bytes_or_no_ended_answer(trial: Trial, kind: str) -> None:
+    get = trial.cases[kind].alone
+    if kind in HARMLESS:
+        _right(get)
+        return
+    assert not trial.puller.has(get.digest)
+    if get.answer.ended:
+        assert get.answer.status in ((404,) if kind == "claims-none" else (502, 503)), get.answer.head
+        assert get.answer.status == 404 or b"cannot pull" in get.answer.body
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HARMLESS and kind != "drips"])
+def test_alone_a_bad_peer_ends_in_an_error_in_time(trial: Trial, kind: str) -> None:
+    get = trial.cases[kind].alone
+    assert get.seconds < 45, get.seconds  # patience is 8 s here, after the last byte; the machine is slow
