@@ -303,7 +303,7 @@ class ITombstones(Interface):
         """The newest generation known; from memory."""
 
     def buried(digest: Digest) -> bool:
-        """Deleted, and not put again since? Then it is not pulled either."""
+        """Deleted, and not known to be put again since? Then it is pulled only from who has a newer copy."""
 
     async def bury(digest: Digest, generation: int) -> None:
         """Record a tombstone that opens ``generation``; an older one than known changes nothing. Durable."""

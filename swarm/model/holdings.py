@@ -11,12 +11,17 @@ from swarm.model.ranges import RangeSet
 
 @frozen
 class Holding:
-    """A peer's answer to HEAD: the size and names it claims, and which bytes a partial holder can serve."""
+    """
+    A peer's answer to HEAD: the size and names it claims, and which bytes a partial holder can serve.
+
+    :param generation: which life of the id its copy belongs to (see ``ITombstones``).
+    """
 
     peer: Peer
     size: int
     have: RangeSet | None = None
     names: tuple[Filename, ...] = ()
+    generation: int = 0
 
     @property
     def complete(self) -> bool:

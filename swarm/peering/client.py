@@ -35,6 +35,7 @@ from swarm.peering.wire import (
     NAMES,
     encode_names,
     parse_document,
+    parse_generation,
     parse_names,
 )
 
@@ -114,6 +115,7 @@ class PeerClient:
                 size,
                 None if have is None else parse_have(have, size),
                 () if names is None else parse_names(names),
+                parse_generation(head.one(GENERATION.lower())),
             )
         except Malformed as e:
             raise PeerError(peer.id, Fault.GARBLED, str(e)) from e

@@ -188,6 +188,9 @@ class PeerServer:
             request.setHeader(name, value)
         if info.names:
             request.setHeader(NAMES, encode_names(info.names))
+        generation = self._tombstones.generation(info.digest)
+        if generation and not self._tombstones.buried(info.digest):
+            request.setHeader(GENERATION, str(generation))
 
     @app.route("/blobs/<id:digest>/midstates", methods=["GET"])
     async def midstates(self, request: StreamingRequest, digest: Digest) -> bytes:

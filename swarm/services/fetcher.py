@@ -40,7 +40,7 @@ class FetchSettings:
     """Limits of all pulls together; seconds and counts."""
 
     gather: float = 0.1  # wait this long for more holders after the first (ANCHORS D1)
-    answer_within: float = 4.0  # who does not say by then whether it has a blob is passed over this time
+    answer_within: float = 6.0  # who does not say by then whether it has a blob is passed over this time
     search_every: float = 2.0  # look for holders again: partial ones grow, others come
     pulls_at_once: int = 64
     probation_after: float = 600.0  # a peer proven bad for a blob, and told so, may then serve it again
@@ -114,8 +114,7 @@ class Fetcher:
         try:
             return await self._store.open(digest)
         except BlobMissing:
-            if self._tombstones.buried(digest):
-                raise BlobMissing(digest, "deleted from the swarm") from None
+            pass  # also if it was deleted from the swarm: it may have been put again elsewhere
         reader = await self._fetch(digest).reader()
         return await self._store.open(digest) if reader is None else reader
 
@@ -136,8 +135,6 @@ class Fetcher:
         """
         if info := await self._store.stat(digest):
             return info
-        if self._tombstones.buried(digest):
-            raise BlobMissing(digest, "deleted from the swarm")
         return await self._fetch(digest).finished()
 
     def serving(self, digest: Digest) -> PartialView | None:
@@ -217,16 +214,25 @@ class Fetcher:
 
     async def locate(self, peer: Peer, digest: Digest) -> Holding | None:
         """
-        Ask one peer; None if it has nothing, or is in no standing.
+        Ask one peer; None if it has nothing, or is in no standing, or has yet to hear of a deletion.
+
+        A copy as new as our newest tombstone was put after it: then the blob is deleted no more.
 
         :raises PeerError: it did not say.
+        :raises StorageFull, VolumeReadOnly, StoreFailed: that could not be noted.
         """
         if self._standing.barred(peer.id, digest, self._clock.seconds()) is not None:
             return None
         try:
-            return await within(self._clock, self._settings.answer_within, self._client.locate(peer, digest))
+            asking = self._client.locate(peer, digest)
+            holding = await within(self._clock, self._settings.answer_within, asking)
         except TookTooLong as e:
             raise PeerError(peer.id, Fault.SILENT, "no answer in time") from e
+        if holding is not None:
+            if self._tombstones.buried(digest) and holding.generation < self._tombstones.generation(digest):
+                return None
+            await self._tombstones.revive(digest, holding.generation)
+        return holding
 
     def convict(self, peer: Peer, proof: Proof) -> None:
         """A peer is proven bad for one blob: remember, say so, and tell it, so that it can heal itself."""
@@ -338,7 +344,8 @@ class _Fetch:
             return info  # it came since the miss
         await self._search_first()
         if not self._holdings and self._doom is None:
-            raise BlobMissing(self._digest, "nobody reachable has it")
+            buried = self._fetcher._tombstones.buried(self._digest)
+            raise BlobMissing(self._digest, "deleted from the swarm" if buried else "nobody reachable has it")
         self._fetcher.counters.pulls_started += 1
         tried: set[int] = set()
         failures: list[str] = []

@@ -166,7 +166,9 @@ class LoopbackClient:
             reader.close()
             size = info.size if node.claims_size is None else node.claims_size
             told = None if have is None else parse_have(encode_have(have), size)
-            return Holding(peer, size, told, parse_names(encode_names(info.names)))
+            tombstones = node.store.tombstones
+            generation = 0 if tombstones.buried(digest) else tombstones.generation(digest)
+            return Holding(peer, size, told, parse_names(encode_names(info.names)), generation)
 
         return await self._ask(peer, head)
 
