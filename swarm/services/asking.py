@@ -69,6 +69,8 @@ class Asking:
         self._timer: IDelayedCall | None = None
         self._held = False
         self._over = False
+        self._taking = False  # a lane is handing over bytes: it has not let go of their span yet,
+        self._due_now = False  # so what is to be asked next is asked right after
 
     @property
     def busy(self) -> bool:
@@ -79,16 +81,22 @@ class Asking:
         """Do what is due and ask what is to be asked; come back by myself when something falls due."""
         if self._over or self._held:
             return
+        if self._taking:
+            self._due_now = True
+            return
         now = self._clock.seconds()
         for action in self._dispatch.due(now):
             self._retire(action)
         for span in self._dispatch.next(now):
             self._tasks.start("fetching a span", self._fetch(span))
         due = self._dispatch.next_due()
+        self._wake_in(None if due is None else max(0.01, due - self._clock.seconds()))
+
+    def _wake_in(self, seconds: float | None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if due is not None:
-            self._timer = self._clock.callLater(max(0.01, due - self._clock.seconds()), self.pump)
+        if seconds is not None:
+            self._timer = self._clock.callLater(seconds, self.pump)
 
     def hang_up(self, peer: PeerID) -> None:
         """End the peer's lanes now; what was asked of it is off."""
@@ -101,22 +109,21 @@ class Asking:
     def hold(self) -> None:
         """Read nothing more from any peer for now: we cannot keep up. Nobody is asked or judged either."""
         self._held = True
-        for lane in self._users:
+        for lane in tuple(self._users):
             lane.pause()
 
     def release(self) -> None:
         """Go on; nobody is blamed for the silence."""
         self._held = False
         self._dispatch.excuse(self._clock.seconds())
-        for lane in self._users:
+        for lane in tuple(self._users):
             lane.resume()
         self.pump()
 
     def stop(self) -> None:
         """End everything."""
         self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._wake_in(None)
         for peer in list(self._lanes):
             self.hang_up(peer)
         for lane in list(self._users):
@@ -184,6 +191,16 @@ class Asking:
 
     def _take(self, span: Span, offset: int, views: Sequence[memoryview]) -> None:
         """Bytes of a span arrived: write what is wanted of them."""
+        self._taking = True
+        try:
+            self._write(span, offset, views)
+        finally:
+            self._taking = False
+            if self._due_now and not self._over:
+                self._wake_in(0.0)
+            self._due_now = False
+
+    def _write(self, span: Span, offset: int, views: Sequence[memoryview]) -> None:
         table, now = self._dispatch, self._clock.seconds()
         count = sum(map(len, views))
         stop = offset + count
