@@ -220,7 +220,10 @@ class Node(Service):
                 counters=lambda: self.fetcher.counters,
                 peers=lambda: len(self.membership.live()),
                 pulls=lambda: len(self.fetcher.pulls()),
-                certificate_seconds=lambda: self.credentials.days_left() * 86400,
+                hints=lambda: self.replicator.hints_pending,
+                refusals=lambda: self.credentials.refusals,
+                certificate_days=self.credentials.days_left,
+                revocation_list_days=lambda: self.credentials.identity.crl_days_left(reactor.seconds()),
             )
         )
         self.api = PublicAPI(

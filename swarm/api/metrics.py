@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
-_DAY = 86_400.0
 
 
 class WebMetrics:
@@ -47,29 +46,6 @@ class WebMetrics:
         self._requests.labels("none", str(status)).inc()
 
 
-class GrainMetrics:
-    """How long grains take from request to verified, and who sends bad ones."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._latency = Histogram(
-            "swarm_grain_seconds",
-            "From asking for a grain to its verification",
-            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
-            registry=registry,
-        )
-        self._bad = Counter(
-            "swarm_verification_failures", "Grains that proved wrong", ["peer_class"], registry=registry
-        )
-
-    def verified(self, seconds: float) -> None:
-        """A grain passed."""
-        self._latency.observe(seconds)
-
-    def failed(self, peer_class: str) -> None:
-        """A grain did not: ``liar`` (proven), ``suspect`` (not yet) or ``self`` (our disk)."""
-        self._bad.labels(peer_class).inc()
-
-
 class NodeCollector(Collector):
     """Reads counters and usage when scraped, so that nobody has to keep two of them."""
 
@@ -80,13 +56,19 @@ class NodeCollector(Collector):
         counters: Callable[[], Counters],
         peers: Callable[[], int],
         pulls: Callable[[], int],
-        certificate_seconds: Callable[[], float | None],
+        hints: Callable[[], int],
+        refusals: Callable[[], int],
+        certificate_days: Callable[[], float | None],
+        revocation_list_days: Callable[[], float | None],
     ) -> None:
         self._usage = usage
         self._counters = counters
         self._peers = peers
         self._pulls = pulls
-        self._certificate_seconds = certificate_seconds
+        self._hints = hints
+        self._refusals = refusals
+        self._certificate_days = certificate_days
+        self._revocation_list_days = revocation_list_days
 
     def collect(self) -> Iterable[Metric]:
         """What the registry asks for."""
@@ -98,9 +80,19 @@ class NodeCollector(Collector):
         yield _gauge("swarm_store_read_only", "1 after the disk failed", usage.read_only is not None)
         yield _gauge("swarm_peers_live", "Peers heard of lately", self._peers())
         yield _gauge("swarm_pulls_running", "Pulls under way", self._pulls())
-        left = self._certificate_seconds()
-        if left is not None:
-            yield _gauge("swarm_certificate_days", "Days until our certificate ends", left / _DAY)
+        yield _gauge("swarm_hints_pending", "Blobs put here that lack copies elsewhere", self._hints())
+        for name, text, days in (
+            ("certificate", "our certificate ends", self._certificate_days()),
+            (
+                "revocation_list",
+                "our revocation list ends and no peer is admitted",
+                self._revocation_list_days(),
+            ),
+        ):
+            if days is not None:
+                yield _gauge(f"swarm_{name}_days", f"Days until {text}", days)
+        refused = "Connections between peers that TLS ended, whichever side refused"
+        yield CounterMetricFamily("swarm_peer_refusals", refused, value=self._refusals())
         for name, value in attrs.asdict(self._counters()).items():
             words = name.replace("_", " ")
             yield CounterMetricFamily(f"swarm_{name}", f"Since start: {words}", value=value)

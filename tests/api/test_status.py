@@ -6,7 +6,7 @@ import json
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from swarm.api.metrics import GrainMetrics, NodeCollector
+from swarm.api.metrics import NodeCollector
 from swarm.api.status import NodeFacts
 from swarm.model.digest import Digest
 from swarm.model.peers import PeerID
@@ -148,16 +148,16 @@ def test_metrics_read_the_services() -> None:
             counters=lambda: counters,
             peers=lambda: 4,
             pulls=lambda: 2,
-            certificate_seconds=lambda: 86_400.0 * 30,
+            hints=lambda: 5,
+            refusals=lambda: 6,
+            certificate_days=lambda: 30.0,
+            revocation_list_days=lambda: None,
         )
     )
-    grains = GrainMetrics(node.registry)
-    grains.verified(0.2)
-    grains.failed("liar")
     found = scrape(node)
     assert found["swarm_store_bytes"] == len(BLOB) and found["swarm_store_blobs"] == 1
     assert found["swarm_pulls_started_total"] == 3 and found["swarm_bytes_duplicated_total"] == 7
     assert found["swarm_peers_live"] == 4 and found["swarm_pulls_running"] == 2
     assert found["swarm_certificate_days"] == 30
-    assert found["swarm_verification_failures_total,liar"] == 1
-    assert found["swarm_grain_seconds_bucket,0.3"] == 1 and found["swarm_grain_seconds_bucket,0.1"] == 0
+    assert "swarm_revocation_list_days" not in found
+    assert found["swarm_hints_pending"] == 5 and found["swarm_peer_refusals_total"] == 6
