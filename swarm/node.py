@@ -380,6 +380,10 @@ def _credentials(reactor: Any, config: Config) -> Credentials:
         identity = attrs.evolve(identity, ca=config.ca, cert=config.cert, key=config.key)
     else:
         now = datetime.datetime.fromtimestamp(reactor.seconds(), datetime.UTC)
+        try:
+            config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as e:
+            raise BadConfig(f"data: {e}") from e
         ensure_identity(
             config.data / "identity", config.name, [each.host for each in config.advertise], now=now
         )

@@ -142,9 +142,12 @@ def peer_context(admission: Admission, noted: Noted) -> SSL.Context:
         if where & SSL.SSL_CB_HANDSHAKE_DONE and connection.certificate is not None:
             connection.peer_id = pki.peer_id(connection.certificate)
         elif where & SSL.SSL_CB_ALERT and value >> 8 == _FATAL:
+            ours = bool(where & SSL.SSL_CB_WRITE)
+            if ours and connection.peer_id is not None:
+                return  # it hung up without a goodbye, as a process that is killed does
             alert = value & 0xFF
             words = ALERTS.get(alert, f"TLS alert {alert}")
-            if not where & SSL.SSL_CB_WRITE:
+            if not ours:
                 words = f"it refuses {'us' if alert in _CERTIFICATE_REFUSED else 'to go on'}: {words}"
             _note(connection, words, noted)
 
