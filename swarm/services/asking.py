@@ -69,7 +69,7 @@ class Asking:
         self._timer: IDelayedCall | None = None
         self._held = False
         self._over = False
-        self._taking = False  # a lane is handing over bytes: it has not let go of their span yet,
+        self._amid = False  # a lane hands over bytes and has not let go of their span, or I am pumping,
         self._due_now = False  # so what is to be asked next is asked right after
 
     @property
@@ -81,16 +81,21 @@ class Asking:
         """Do what is due and ask what is to be asked; come back by myself when something falls due."""
         if self._over or self._held:
             return
-        if self._taking:
+        if self._amid:
             self._due_now = True
             return
-        now = self._clock.seconds()
-        for action in self._dispatch.due(now):
-            self._retire(action)
-        for span in self._dispatch.next(now):
-            self._tasks.start("fetching a span", self._fetch(span))
+        now, self._amid = self._clock.seconds(), True
+        try:
+            # A lane that is closed ends its fetches here and now; they must not ask for more amid this.
+            for action in self._dispatch.due(now):
+                self._retire(action)
+            for span in self._dispatch.next(now):
+                self._tasks.start("fetching a span", self._fetch(span))
+        finally:
+            again, self._amid, self._due_now = self._due_now, False, False
         due = self._dispatch.next_due()
-        self._wake_in(None if due is None else max(0.01, due - self._clock.seconds()))
+        if not self._over:
+            self._wake_in(0.0 if again else None if due is None else max(0.01, due - self._clock.seconds()))
 
     def _wake_in(self, seconds: float | None) -> None:
         if self._timer is not None and self._timer.active():
@@ -191,11 +196,11 @@ class Asking:
 
     def _take(self, span: Span, offset: int, views: Sequence[memoryview]) -> None:
         """Bytes of a span arrived: write what is wanted of them."""
-        self._taking = True
+        self._amid = True
         try:
             self._write(span, offset, views)
         finally:
-            self._taking = False
+            self._amid = False
             if self._due_now and not self._over:
                 self._wake_in(0.0)
             self._due_now = False
