@@ -7,6 +7,8 @@ from random import Random
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -337,3 +339,18 @@ def test_the_document_says_who_we_are_and_whom_we_know(village: Village) -> None
     assert document["Peers"]["b"]["MgmtAddr"] == at("b")
     assert document["Peers"]["b"]["PublicAddr"] == "b.example:7040"
     assert document["Peers"]["b"]["LastAlive"] > 0
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_list_or_malformed(text: str) -> None:
+    try:
+        addresses = parse_peer_list(text)
+    except Malformed:
+        return
+    assert parse_peer_list("\n".join(map(str, addresses))) == addresses
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,9}", fullmatch=True), st.integers(1, 65535))))
+def test_a_written_list_is_read_as_it_is(entries: list[tuple[str, int]]) -> None:
+    text = "# peers\n" + "\n\n".join(f"  {host}:{port} # {host}" for host, port in entries)
+    assert parse_peer_list(text) == tuple(Address(host, port) for host, port in entries)
