@@ -140,13 +140,14 @@ def test_a_delete_is_for_this_node_and_a_put_brings_the_blob_back(nodes: list[No
     data = noise(2 * MIB)
     digest = nodes[0].put(data, "name.bin")
     assert nodes[1].get(digest) == data
+    wait_until(lambda: nodes[1].has(digest), "what was pulled is published", LONG)
     status, document = said(nodes[0], "DELETE", f"/{digest}")
     assert (status, document["deleted"], document["length"]) == (200, True, len(data))
     assert not nodes[0].has(digest) and nodes[1].has(digest)
     assert answer(nodes[0], "GET", f"/{digest}/nopeerload") == 404
     assert nodes[0].get(digest) == data  # from the other one
     for node in nodes[:2]:
-        assert answer(node, "DELETE", f"/{digest}") == 200
+        assert answer(node, "DELETE", f"/{digest}") == 200  # also where it is being published right now
     assert answer(nodes[0], "DELETE", f"/{digest}") == 404
     assert answer(nodes[0], "GET", f"/{digest}") == 404
     assert nodes[0].put(data) == digest and nodes[0].get(digest) == data
