@@ -280,4 +280,5 @@ class FilesystemStore:
         info = await self._work.exclusively(digest, self._publisher.remove, digest)
         if info is None:
             raise BlobMissing(digest)
+        self._volume.freed()
         return info

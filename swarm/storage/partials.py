@@ -137,6 +137,7 @@ class Partials:
         room = self._rooms.pop(digest, None)
         if room is not None:
             room.release()
+            self.workshop.shelf.volume.freed()
             self._count()
 
     def _closed(self, partial: Partial) -> None:

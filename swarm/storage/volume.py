@@ -101,6 +101,10 @@ class Volume:
         """Subtract bytes promised to a write from the remembered free space."""
         self._free -= count
 
+    def freed(self) -> None:
+        """Something was deleted: ask anew what is free."""
+        self._free_at = None
+
     # -- limits ---------------------------------------------------------------
 
     def check_writable(self) -> None:

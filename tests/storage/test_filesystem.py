@@ -427,3 +427,27 @@ def test_free_space_is_asked_once_a_second_and_promises_are_kept_in_mind(tmp_pat
     disk.left = 4000
     assert rig.store.usage().free == 4000
     writer.abort()
+
+
+def test_what_a_deletion_frees_is_there_for_the_next_put(tmp_path: Path) -> None:
+    class Small(Disk):
+        left = 10_000
+
+        def free(self, path: str) -> int:
+            return self.left
+
+    disk = Small()
+    rig = FilesystemRig(str(tmp_path), disk=disk)
+    at_once(rig.store.start())
+    digest = at_once(put(rig.store, pattern(6000))).info.digest
+    disk.left = 4000
+    at_once(refused(StorageFull, rig.store.writer(6000)))
+    at_once(rig.store.delete(digest))
+    disk.left = 10_000
+    at_once(put(rig.store, pattern(6001)))
+    partial = at_once(rig.store.partial(Digest.of(b"pull"), 3000))
+    disk.left = 1000
+    at_once(refused(StorageFull, rig.store.writer(6000)))
+    at_once(partial.discard())
+    disk.left = 10_000
+    at_once(rig.store.writer(6000)).abort()
