@@ -17,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -50,12 +50,23 @@ from swarm.services.membership import Membership
 from swarm.services.replicator import Replicator
 from swarm.services.tasks import Tasks
 from swarm.services.whereabouts import Whereabouts
+from swarm.storage.disk import Disk
 from swarm.storage.filesystem import FilesystemStore
 from swarm.web.site import StreamingSite
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 THREADS = 16
+
+
+@attrs.frozen
+class Walls:
+    """What a node meets the world with. A simulation brings its own; everybody else keeps these."""
+
+    disk: Disk = attrs.Factory(Disk)
+    listen: Callable[..., IStreamServerEndpoint] = server_endpoint
+    dial: Callable[..., IStreamClientEndpoint] = client_endpoint
+    identify: Callable[[Any], PeerID] = peer_id_of
 
 
 def thread_pool(reactor: Any, size: int = THREADS) -> RunBlocking:
@@ -77,15 +88,19 @@ def create_node(
     random: Random,
     run_blocking: RunBlocking,
     fatal: Callable[[str], None] = lambda reason: None,
+    walls: Walls | None = None,
 ) -> Node:
     """
     Build a node. Its identity is read (or, for a first lone node, made) now; the rest happens when it starts.
 
     :param fatal: told why the node could not start.
+    :param walls: the disk and mutual TLS, unless others are given.
     :raises IdentityError: certificates that cannot be used.
     :raises BadConfig: half an identity among the settings.
     """
-    return Node(reactor, config, random=random, run_blocking=run_blocking, fatal=fatal)
+    return Node(
+        reactor, config, random=random, run_blocking=run_blocking, fatal=fatal, walls=walls or Walls()
+    )
 
 
 class Node(Service):
@@ -101,8 +116,10 @@ class Node(Service):
         random: Random,
         run_blocking: RunBlocking,
         fatal: Callable[[str], None],
+        walls: Walls,
     ) -> None:
         self.config = config
+        self._walls = walls
         self._reactor = reactor
         self._run_blocking = run_blocking
         self._fatal = fatal
@@ -133,10 +150,11 @@ class Node(Service):
             sha512=sha512,
             run_blocking=run_blocking,
             random=random,
+            disk=walls.disk,
         )
         self.client = PeerClient(
             dial=self._dial,
-            identify=peer_id_of,
+            identify=walls.identify,
             introduce=self._introduce,
             clock=reactor,
             limits=config.peering,
@@ -209,7 +227,7 @@ class Node(Service):
                 self.custodian,
             ),
             cluster=config.cluster,
-            identify=peer_id_of,
+            identify=walls.identify,
             clock=reactor,
             limits=config.peering,
         )
@@ -257,7 +275,7 @@ class Node(Service):
         config = self.config
         await self.store.start()
         self._sites = (self.peer_server.site(config.web), self.api.site(config.web))
-        secured = server_endpoint(self._endpoints["peer"], self.credentials, clock=self._reactor)
+        secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
         self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])
         self.whereabouts.http = await self._listen("http", self._endpoints["http"], self._sites[1])
         for address in config.advertise:
@@ -326,11 +344,11 @@ class Node(Service):
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)
 
-    def _dial(self, address: Address, expected: PeerID | None) -> Any:
+    def _dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
         reactor = self._reactor
         if address not in self.membership.configured:
             reactor = CarefulReactor(reactor, self.whereabouts.policy().refuse_ip)
-        return client_endpoint(
+        return self._walls.dial(
             reactor,
             address,
             self.credentials,
