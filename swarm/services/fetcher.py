@@ -413,9 +413,11 @@ class _Fetch:
             await sleep(self._fetcher._clock, self._fetcher._settings.gather)
 
     async def _search_once(self) -> None:
-        await self._search()
-        self._searched = True
-        self._changed.fire()
+        try:
+            await self._search()
+        finally:
+            self._searched = True
+            self._changed.fire()
 
     async def _search_on(self, pull: Pull) -> None:
         """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""

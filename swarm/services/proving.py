@@ -142,9 +142,9 @@ class Proving:
     async def _recheck(self, grain: int) -> None:
         try:
             record = await self._partial.recheck(grain)
-        except LocalError as e:
-            self._owner.fail(e)
-            return
+        except LocalError as e:  # a bad sector; written again it may be a good one
+            self.log.warn("a journaled grain cannot be read: {error}", error=e)
+            record = None
         if record is None:
             self.log.info("a journaled grain is not what was journaled; fetching it again")
             self._drop(grain)

@@ -18,7 +18,7 @@ from swarm.core.dispatch import Dispatch
 from swarm.core.evidence import Proof
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
-from swarm.errors import LocalError, PullFailed
+from swarm.errors import LocalError, Overloaded, PullFailed
 from swarm.interfaces import BlobInfo, IPartial, IPeerClient, Stored
 from swarm.model.digest import Digest
 from swarm.model.holdings import Holding
@@ -85,6 +85,7 @@ class Pull:
         self._judged = clock.seconds()
         self._since_checkpoint = 0
         self._publishing = False
+        self._published = False
         self._stopped = False
         self._sources = Sources()
         self._unfit: set[PeerID] = set()
@@ -165,6 +166,9 @@ class Pull:
     async def stop(self, *, keep: bool = True) -> None:
         """End everything; what was verified stays on disk for the next start, unless it is not to be kept."""
         self._stopped = True
+        if not self._published and self.error is None:
+            self.error = Overloaded("the node is stopping")
+            self._changed.fire()
         self._asking.stop()
         await self._tasks.stop()
         self._count_tally()
@@ -367,6 +371,7 @@ class Pull:
         except LocalError as e:
             self.fail(e)
             return
+        self._published = True
         if not self.outcome.called:
             self.outcome.callback(stored)
             self._changed.fire()

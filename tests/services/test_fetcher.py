@@ -7,13 +7,21 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import CancelledError
 
-from swarm.errors import BlobForbidden, BlobMissing, Overloaded, PullFailed, StorageFull, StoreFailed
+from swarm.errors import (
+    BlobForbidden,
+    BlobMissing,
+    Overloaded,
+    PullFailed,
+    StorageFull,
+    StoreFailed,
+    SwarmError,
+)
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.ranges import RangeSet
 from swarm.services.fetcher import FetchSettings
 from swarm.services.pull import PullSettings
-from tests.services.world import BLOB, DIGEST, GRAINS, MIB, Growing, World, drain, pattern
+from tests.services.world import BLOB, DIGEST, GRAINS, MIB, Growing, World, drain, no_surprises, pattern
 
 # -- one pull for all ---------------------------------------------------------------------
 
@@ -385,6 +393,18 @@ def test_a_disk_that_fails_as_it_is_hashed(world: World) -> None:
     world.store.broken_reads = None
 
 
+def test_a_disk_that_fails_as_the_whole_is_hashed(make: Callable[..., World]) -> None:
+    world = make(midstates=False)
+    world.store.pace["hash all"] = 5.0
+    world.peer("a", BLOB, rate=64 * MIB)
+    work = world.start(world.fetcher.pull(DIGEST))
+    world.spend(3)
+    world.store.broken_reads = lambda: StoreFailed("EIO")
+    with pytest.raises(StoreFailed):
+        world.join(work)
+    world.store.broken_reads = None
+
+
 def test_a_disk_that_fails_as_it_publishes(make: Callable[..., World]) -> None:
     world = make()
     world.store.pace["publish"] = 5.0
@@ -462,6 +482,29 @@ def test_stopping_the_tasks_alone_tells_those_who_wait(make: Callable[..., World
         world.join(work)
 
 
+def test_stopping_the_tasks_alone_tells_readers_too(world: World) -> None:
+    world.peer("a", BLOB, rate=MIB)
+    work = world.start(world.read())
+    world.spend(1.5)
+    world.run(world.tasks.stop())
+    with pytest.raises(Overloaded):
+        world.join(work)
+
+
+@pytest.mark.parametrize("where", ["search", "pull"])
+def test_an_error_of_our_own_is_told_to_who_waits(where: str) -> None:
+    world = World()
+    world.peer("a", BLOB)
+    if where == "search":
+        world.fetcher._live = lambda: 1 // 0  # type: ignore[assignment,return-value] # a bug
+    else:
+        world.fetcher._dispatch = None  # type: ignore[assignment] # another
+    with pytest.raises(AssertionError, match="Error"), no_surprises(), pytest.raises(SwarmError):
+        world.served()
+    world.store.partials.clear()
+    world.stop()
+
+
 # -- resuming -----------------------------------------------------------------------------------
 
 
@@ -494,6 +537,20 @@ def test_a_journaled_grain_that_the_disk_lost_is_fetched_again(world: World) -> 
     assert world.store.blobs[DIGEST].data == BLOB
     assert node.sent - before >= MIB
     assert world.fetcher.counters.proofs == 0, "our own disk convicts nobody"
+
+
+def test_a_journaled_grain_that_cannot_be_read_is_fetched_again(world: World) -> None:
+    world.peer("a", BLOB, rate=MIB)
+    world.start(world.read()).addErrback(lambda _: None)
+    world.spend(4.8)
+    world.kill()
+    world.store.broken_reads = lambda: StoreFailed("EIO")
+    resuming = world.start(world.fetcher.resume_unfinished())
+    world.until(lambda: world.store.partials)
+    world.spend(0.01)
+    world.store.broken_reads = None
+    world.join(resuming)
+    assert world.store.blobs[DIGEST].data == BLOB
 
 
 def test_a_dead_left_over_does_not_hold_up_the_others(world: World) -> None:
@@ -555,6 +612,18 @@ def test_a_blob_deleted_while_it_is_pulled_stays_away(world: World, when: float)
     world.spend(30)
     assert world.store.blobs == {}
     assert world.fetcher.counters.pulls_failed == 0
+
+
+def test_a_blob_deleted_while_its_file_is_made(world: World) -> None:
+    world.store.pace["partial"] = 1.0
+    world.peer("a", BLOB)
+    work = world.start(world.read())
+    world.until(lambda: (fetch := world.fetcher._fetches.get(DIGEST)) and fetch._searched)
+    world.spend(0.2)
+    world.run(world.fetcher.forget(DIGEST))
+    with pytest.raises(BlobMissing):
+        world.join(work)
+    assert world.store.pulls == {}
 
 
 def test_a_blob_deleted_as_it_is_published_is_gone_or_there_to_be_deleted(make: Callable[..., World]) -> None:
