@@ -1,0 +1,108 @@
+"""Copies that change on disk: bits that rot unseen, and operators who edit what is named by its hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from swarm.testing.processes import Node, swarm_in, wait_until
+from tests.integration.chaos import MIB, no_surprises, nothing_torn, raw_get, sha512_of
+
+SIZE = 9 * MIB + 99
+DATA = Random(11).randbytes(SIZE)
+
+
+def rot(node: Node, digest: str, *offsets: int) -> None:
+    """Flip bits, and leave size and mtime as they are."""
+    path = node.blob(digest)
+    before = path.stat()
+    with path.open("r+b") as file:
+        for offset in offsets:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 0x10]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def named(node: Node, other: Node) -> bool:
+    """Does the log of ``node`` name ``other`` as the sender of wrong bytes?"""
+    return any(f"{other.name} (" in line and "gave wrong" in line for line in node.log.splitlines())
+
+
+def healed(node: Node, digest: str) -> bool:
+    """Is the damaged copy aside, and a good one in its place?"""
+    aside = list((node.data / "quarantine").iterdir())
+    return bool(aside) and node.has(digest) and sha512_of(node.blob(digest)) == digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"a": (5 * MIB + 7,)},
+        {"a": (SIZE - 1,)},
+        {"a": (0, 3 * MIB, SIZE - 1), "b": (MIB,)},
+        {"a": tuple(range(100, SIZE, MIB)), "b": tuple(range(200, SIZE, MIB))},
+    ],
+    ids=["one", "its-end", "two", "everywhere"],
+)
+def test_rotten_copies_are_found_named_and_healed(tmp_path: Path, damage: dict[str, tuple[int, ...]]) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm:
+        nodes = {name: swarm.add(name, "--copies=1") for name in ("a", "b", "c")}
+        digest = ""
+        for node in nodes.values():
+            digest = node.put(DATA)
+        puller = swarm.add("puller", join=tuple(nodes.values()))
+        swarm.wait_acquainted([puller, *nodes.values()])
+        for name, offsets in damage.items():
+            rot(nodes[name], digest, *offsets)
+        answer = raw_get(puller, f"/{digest}")
+        assert (answer.status, answer.ended, answer.body == DATA) == (200, True, True)
+        wait_until(lambda: puller.has(digest), "published")
+        if len(damage) > 1 and len(damage["a"]) > 5:  # whatever was asked of them was wrong
+            assert all(named(puller, nodes[name]) for name in damage)
+        for name, node in nodes.items():
+            if name not in damage:
+                assert not named(puller, node)
+            elif named(puller, node):
+                wait_until(lambda node=node: healed(node, digest), f"{name} heals itself", 30)
+                assert node.get(digest) == DATA
+        no_surprises(puller, *nodes.values())
+
+
+def test_a_copy_an_operator_edited_is_never_served(tmp_path: Path) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm:
+        here, there = swarm.full(2)
+        digest = here.put(DATA)
+        wait_until(lambda: there.has(digest), "two copies")
+        with here.blob(digest).open("r+b") as file:
+            file.write(b"edited")
+        assert here.get(digest) == DATA  # pulled again
+        assert healed(here, digest)
+        with there.blob(digest).open("ab") as file:
+            file.write(b"appended")
+        reader = swarm.add("reader", join=(here, there))
+        swarm.wait_acquainted([here, there, reader])
+        assert reader.get(digest) == DATA
+        assert there.get(digest) == DATA
+        assert nothing_torn(there) == nothing_torn(reader) == 1
+        no_surprises(here, there, reader)
+
+
+def test_the_only_copy_edited_is_an_error_and_kept_aside(tmp_path: Path) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm:
+        node = swarm.add("node", "--copies=1")
+        digest = node.put(DATA)
+        with node.blob(digest).open("r+b") as file:
+            file.write(b"edited")
+        answer = raw_get(node, f"/{digest}")
+        assert (answer.status, answer.ended) == (404, True)
+        assert raw_get(node, f"/{digest}/nopeerload").status == 404
+        (aside,) = (node.data / "quarantine").iterdir()
+        assert digest in str(aside)
+        assert node.put(DATA) == digest
+        assert node.get(digest) == DATA
+        no_surprises(node)
