@@ -106,22 +106,23 @@ class Exchanges:
 
     async def _exchange(self, line: _Line, ask: Ask) -> Reply:
         agent = Agent.usingEndpointFactory(self.clock, line, pool=line)
+        fields = {"Host": str(line.address), **ask.headers}
         response = await HTTPClient(_Plain(agent)).request(
             ask.method,
-            f"https://{line.address}{ask.path}",
-            headers=Headers({name: [value] for name, value in ask.headers.items()}),
+            f"https://peer{ask.path}",  # hyperlink chokes on IPv6; where to go the line knows
+            headers=Headers({name: [value] for name, value in fields.items()}),
             data=_Whole(ask.data) if isinstance(ask.data, bytes) else ask.data,
             allow_redirects=False,
             unbuffered=True,
             reactor=self.clock,  # type: ignore[arg-type]  # only for a timeout nobody asked treq for
         )
-        fields = {
+        answered = {
             name.decode("latin-1").lower(): tuple(value.decode("latin-1") for value in values)
             for name, values in response.headers.getAllRawHeaders()
         }
         body = await limited_content(response, ask.limit)
         assert line.meter is not None
-        return Reply(Head(response.code, fields), body, line.meter.who)
+        return Reply(Head(response.code, answered), body, line.meter.who)
 
     def metered(self, address: Address, peer: PeerID | None) -> IStreamClientEndpoint:
         """An endpoint whose connections are counted."""

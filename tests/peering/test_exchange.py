@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -93,6 +94,16 @@ def rig() -> Rig:
 
 
 # -- questions and answers ----------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::1", "2001:db8::7", "paris.example.org"])
+def test_a_peer_is_asked_by_any_kind_of_address(rig: Rig, host: str) -> None:
+    address = Address(host, 7041)
+    call = rig.locate(evolve(PEER, address=address))
+    assert rig.dialed == [(address, PEER.id)]
+    assert f"\r\nHost: {address}\r\n".encode() in rig.wires.said()
+    rig.wires.send(HELD + b"\r\n")
+    assert call.outcome.size == len(BLOB)
 
 
 def test_a_holder_says_size_and_names(rig: Rig) -> None:
