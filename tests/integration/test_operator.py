@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +38,10 @@ def answer(
 ) -> int:
     headers = {name.replace("_", "-"): value for name, value in fields.items()}
     return node.request(method, path, body, headers)[0]
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def said(node: Node, method: str, path: str) -> tuple[int, dict[str, object]]:
@@ -204,6 +210,32 @@ def test_the_peer_list_is_read_again(swarm: Swarm, nodes: list[Node], how: str) 
         LONG,
     )
     node.kill(signal.SIGTERM)
+
+
+def test_nodes_meet_over_ipv6(swarm: Swarm) -> None:
+    """The options given last are the ones that count."""
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    made: list[Node] = []
+    for name in ("six", "seven"):
+        node = swarm.add(name, "--cluster=six", start=False)
+        endpoint = f"--peer=tcp6:{node.peer_port}:interface=\\:\\:1"
+        identity = swarm.authority.issue(name, ["::1"], now=now(), out=swarm.directory / f"{name}-identity")
+        files = [f"--{each}={identity / each}.pem" for each in ("ca", "cert", "key")]
+        join = [f"--join=[::1]:{each.peer_port}" for each in made]
+        node.command += [endpoint, *files, *join]
+        node.start()
+        made.append(node)
+    swarm.wait_acquainted(made, within=LONG)
+    assert made[0].ready()["peers"][0]["address"] == f"[::1]:{made[1].peer_port}"
+    data = noise(MIB)
+    digest = made[0].put(data)
+    assert made[1].has(digest) and made[1].get(digest) == data
+    for node in made:
+        node.kill()
 
 
 def test_clusters_never_mix(swarm: Swarm, nodes: list[Node]) -> None:
