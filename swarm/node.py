@@ -26,7 +26,7 @@ from swarm import __version__
 from swarm.api.app import PublicAPI, Services
 from swarm.api.media import MediaLimits, MediaProbe
 from swarm.api.metalink import PieceHashes
-from swarm.api.metrics import NodeCollector
+from swarm.api.metrics import NodeCollector, WebMetrics
 from swarm.api.status import NodeFacts
 from swarm.api.tokens import Guard, Tokens
 from swarm.config import BadConfig, Config
@@ -232,6 +232,7 @@ class Node(Service):
             limits=config.peering,
         )
         registry = CollectorRegistry()
+        self._peer_metrics = WebMetrics(registry, "swarm_peer")
         registry.register(
             NodeCollector(
                 usage=self.store.usage,
@@ -274,7 +275,7 @@ class Node(Service):
     async def _start(self) -> None:
         config = self.config
         await self.store.start()
-        self._sites = (self.peer_server.site(config.web), self.api.site(config.web))
+        self._sites = (self.peer_server.site(config.web, self._peer_metrics), self.api.site(config.web))
         secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
         self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])
         self.whereabouts.http = await self._listen("http", self._endpoints["http"], self._sites[1])

@@ -25,14 +25,19 @@ _METHODS = frozenset(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
 
 
 class WebMetrics:
-    """Counts responses; an :class:`~swarm.web.site.Observer`."""
+    """
+    Counts the responses of one door; an :class:`~swarm.web.site.Observer`.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    :param door: how the metrics' names begin: ``swarm_http`` is the public API, ``swarm_peer`` the peer port.
+    """
+
+    def __init__(self, registry: CollectorRegistry, door: str = "swarm_http") -> None:
+        labels = ["method", "code"]
         self._requests = Counter(
-            "swarm_http_requests", "Responses by method and status", ["method", "code"], registry=registry
+            f"{door}_requests", "Responses by method and status", labels, registry=registry
         )
-        self._sent = Counter("swarm_http_sent_bytes", "Bytes of response bodies", registry=registry)
-        self._received = Counter("swarm_http_received_bytes", "Bytes of request bodies", registry=registry)
+        self._sent = Counter(f"{door}_sent_bytes", "Bytes of response bodies", registry=registry)
+        self._received = Counter(f"{door}_received_bytes", "Bytes of request bodies", registry=registry)
 
     def answered(self, request: StreamingRequest) -> None:
         """A response was written."""

@@ -195,8 +195,9 @@ def test_ten_clients_that_miss_the_same_id_cause_one_pull(
     after = cold.metrics()
     started = "swarm_pulls_started_total"
     assert after[started] - before[started] == 1
-    received = "swarm_bytes_received_total"
+    received, sent = "swarm_bytes_received_total", "swarm_peer_sent_bytes_total"
     assert after[received] - before[received] < 1.1 * len(data)
+    assert nodes["here"].metrics()[sent] >= len(data)
 
 
 # -- writing ------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def test_every_option_is_described() -> None:
 def test_every_metric_is_described() -> None:
     registry = CollectorRegistry()
     WebMetrics(registry)
+    WebMetrics(registry, "swarm_peer")
     registry.register(
         NodeCollector(
             usage=lambda: Usage(0, 0, 0, 0, None, 0, None),
