@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from swarm.core.evidence import Proof
-from swarm.errors import BlobMissing, Fault, PullFailed
+from swarm.errors import BlobMissing, Fault, Overloaded, PullFailed
 from swarm.model.digest import Digest
 from swarm.services.fetcher import FetchSettings
 from swarm.testing.loopback import LoopbackNode
@@ -213,6 +213,36 @@ def test_a_mixed_company(make: Callable[..., World], midstates: bool, seed: int)
     assert not blamed(world) & {"good1", "good2"}
 
 
+def test_answers_that_would_be_the_same_again_are_not_waited_for(
+    make: Callable[..., World], midstates: bool
+) -> None:
+    world = make(midstates=midstates)
+    for name in ("x", "y"):
+        answers_the_whole(world.peer(name, BLOB))
+    began = world.clock.seconds()
+    with pytest.raises(PullFailed, match="wrong range"):
+        world.run(world.fetcher.pull(DIGEST))
+    assert world.clock.seconds() - began < 6
+
+
+def test_a_busy_peer_is_left_alone_for_as_long_as_it_asked(make: Callable[..., World]) -> None:
+    world = make()
+    node, asked = world.peer("a", BLOB), list[float]()
+    begun = world.clock.seconds()
+
+    def busy_at_first(method: str) -> None:
+        now = world.clock.seconds()
+        if now - begun > 0.05:  # earlier it is asked whether it has the blob
+            asked.append(now)
+            if len(asked) == 1:
+                raise Overloaded("too many uploads", 20)
+
+    node.store.check_allowed = busy_at_first  # type: ignore[method-assign] # before every answer
+    world.run(world.fetcher.pull(DIGEST))
+    assert asked[1] - asked[0] >= 20
+    assert blamed(world) == set()
+
+
 # -- what becomes of the convicted ---------------------------------------------------------------
 
 
@@ -390,3 +420,15 @@ def test_the_only_list_was_a_lie_and_all_others_have_none(make: Callable[..., Wo
     world.run(world.fetcher.pull(DIGEST))
     assert world.store.blobs[DIGEST].data == BLOB
     assert blamed(world) == {"liar"}
+
+
+def test_a_reader_of_a_size_that_was_a_lie_may_be_opened_anew(make: Callable[..., World]) -> None:
+    world = make()
+    world.peer("liar", BLOB, claims_size=len(BLOB) + MIB)
+    world.peer("honest", BLOB, latency=0.5)  # the liar is heard first, and its size is all that is known
+    with pytest.raises(PullFailed):
+        world.run(world.read())
+    assert world.fetcher.retries(DIGEST)
+    assert world.served() == BLOB
+    assert world.fetcher.counters.pulls_started == 1
+    assert not world.fetcher.retries(DIGEST)
