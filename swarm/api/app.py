@@ -30,7 +30,7 @@ from swarm.api.metrics import WebMetrics, exposition
 from swarm.api.status import NodeFacts, locations_document, readiness
 from swarm.api.tokens import Guard
 from swarm.api.uploads import Upload, admit_upload
-from swarm.errors import BlobMissing
+from swarm.errors import BlobMissing, PullFailed
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore
 from swarm.model.digest import Digest
 from swarm.model.filenames import RESERVED
@@ -168,11 +168,19 @@ class PublicAPI:
         self, request: StreamingRequest, digest: Digest, open_: Callable[[Digest], Awaitable[IBlobReader]]
     ) -> None:
         await self._store.check_markers(digest)
-        reader = await open_(digest)
-        set_blob_fields(request, reader.info, self._mirrors())
         method = request.method.decode("ascii")
-        chosen = select(method, conditions_of(request), digest.etag, reader.info.size)
-        await send(request, reader, chosen)
+        while True:
+            reader = await open_(digest)
+            set_blob_fields(request, reader.info, self._mirrors())
+            chosen = select(method, conditions_of(request), digest.etag, reader.info.size)
+            try:
+                await send(request, reader, chosen)
+            except PullFailed:
+                # Perhaps only the size was a lie, and nothing of it was told yet.
+                if request.startedWriting or not self._fetcher.retries(digest):
+                    raise
+            else:
+                return
 
     def _mirrors(self) -> list[str]:
         urls = (peer.public_url.rstrip("/") for peer in self._membership.live())

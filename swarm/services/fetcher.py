@@ -144,6 +144,11 @@ class Fetcher:
             return None
         return PartialView(fetch.pull.info, fetch.pull.servable(), fetch.pull.reader)
 
+    def retries(self, digest: Digest) -> bool:
+        """A reader got :class:`PullFailed`: shall it be opened anew, because peers claim another size too?"""
+        fetch = self._fetches.get(digest)
+        return fetch is not None and fetch.retries
+
     async def forget(self, digest: Digest) -> None:
         """
         The blob is being deleted: end its pull and drop what came so far.
@@ -276,6 +281,7 @@ class _Fetch:
         self._doom: LocalError | None = None  # why it is to end before its time,
         self._keep = True  # and whether what came is kept then
         self._holdings: dict[PeerID, Holding] = {}
+        self._tried: set[int] = set()
         self._tasks = Tasks()
 
     # -- waiting for it ---------------------------------------------------------------
@@ -289,7 +295,7 @@ class _Fetch:
         while self._stored is None:
             if self._error is not None:
                 raise self._error
-            if self.pull is not None and self._size_settled(self.pull):
+            if self.pull is not None and self.pull.error is None and self._size_settled(self.pull):
                 return self.pull.reader()
             await self._changed.wait()
         return None
@@ -347,19 +353,23 @@ class _Fetch:
             buried = self._fetcher._tombstones.buried(self._digest)
             raise BlobMissing(self._digest, "deleted from the swarm" if buried else "nobody reachable has it")
         self._fetcher.counters.pulls_started += 1
-        tried: set[int] = set()
         failures: list[str] = []
-        while self._doom is None and (size := self._best_size(tried)) is not None:
-            tried.add(size)
+        while self._doom is None and (size := self._best_size()) is not None:
+            self._tried.add(size)
             try:
                 return await self._attempt(size)
             except PullFailed as e:
                 failures.extend(e.reasons)
         raise self._doom or PullFailed(self._digest, tuple(dict.fromkeys(failures)))
 
-    def _best_size(self, tried: set[int]) -> int | None:
+    @property
+    def retries(self) -> bool:
+        """If the pull fails, will another size be tried?"""
+        return not self._ended and self._doom is None and self._best_size() is not None
+
+    def _best_size(self) -> int | None:
         """The size most peers claim, of those not tried; of equals the one first heard of."""
-        sizes = [each.size for each in self._holdings.values() if each.size not in tried]
+        sizes = [each.size for each in self._holdings.values() if each.size not in self._tried]
         return max(sizes, key=sizes.count, default=None)
 
     async def _attempt(self, size: int) -> BlobInfo:

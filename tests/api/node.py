@@ -59,6 +59,7 @@ class TwinFetcher:
         self._store = store
         self.elsewhere: dict[Digest, Callable[[], IBlobReader]] = {}
         self.error: SwarmError | None = None
+        self.more_sizes = False
         self.running: dict[Digest, PullProgress] = {}
 
     async def open(self, digest: Digest) -> IBlobReader:
@@ -73,6 +74,9 @@ class TwinFetcher:
 
     async def pull(self, digest: Digest) -> BlobInfo:
         return (await self.open(digest)).info
+
+    def retries(self, digest: Digest) -> bool:
+        return self.more_sizes
 
     def progress(self, digest: Digest) -> PullProgress | None:
         return self.running.get(digest)

@@ -146,6 +146,22 @@ def test_a_pull_that_failed_is_502_with_each_peers_part() -> None:
     assert response.status == 502 and b"north: silent" in response.body
 
 
+def test_a_lie_about_the_size_is_no_answer_while_another_size_is_tried() -> None:
+    class Refuted(MemoryReader):
+        async def available(self, offset: int, stop: int) -> int:
+            node.fetcher.elsewhere[ID] = lambda: MemoryReader(BlobInfo(ID, len(BLOB)), BLOB)
+            raise PullFailed(ID, ("liar: its bytes fail its own list",))
+
+    node = Node()
+    node.fetcher.elsewhere[ID] = lambda: Refuted(BlobInfo(ID, len(BLOB) + 9), BLOB + b"lies lies")
+    assert node.ask("GET", f"/{ID}").status == 502
+    node.fetcher.elsewhere[ID] = lambda: Refuted(BlobInfo(ID, len(BLOB) + 9), BLOB + b"lies lies")
+    node.fetcher.more_sizes = True
+    response = node.ask("GET", f"/{ID}")
+    assert (response.status, response.fields["content-length"]) == (200, str(len(BLOB)))
+    assert response.body == BLOB
+
+
 @pytest.mark.parametrize("suffix", ["", "/nopeerload", "/locations", ".meta4", "/ffmetadata"])
 def test_markers_answer_before_existence(suffix: str) -> None:
     for node in (stocked(), Node()):
