@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from swarm.api.app import PublicAPI
 from swarm.api.metrics import NodeCollector, WebMetrics
 from swarm.hashing.sha512 import load
 from swarm.interfaces import Usage
@@ -160,3 +161,15 @@ def test_the_tables_of_the_configuration_exist(table: str) -> None:
     from swarm.config import load as load_config
 
     assert load_config({table: {}})
+
+
+def test_every_route_of_the_public_api_is_described() -> None:
+    page = (DOCS / "http-api.rst").read_text()
+    known = set()
+    for rule in PublicAPI.app.url_map.iter_rules():
+        path = re.sub(r"<(?:id:)?(\w+)>", r"{\1}", rule.rule).replace("{digest}", "{id}")
+        if rule.endpoint != "nothing":  # a name is for PUT only
+            known |= {f"{method} {path}" for method in rule.methods or () if method != "OPTIONS"}
+    table = page.partition(".. list-table:: Routes")[2].partition("Anything else is")[0]
+    rows = re.findall(r"^   \* - (``.*)$", table, re.MULTILINE)
+    assert sorted(word for row in rows for word in re.findall(r"``([^`]+)``", row)) == sorted(known)
