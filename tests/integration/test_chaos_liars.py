@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -195,3 +196,36 @@ def test_alone_a_bad_peer_gives_right_bytes_or_no_ended_answer(trial: Trial, kin
 def test_alone_a_bad_peer_ends_in_an_error_in_time(trial: Trial, kind: str) -> None:
     get = trial.cases[kind].alone
     assert get.seconds < 45, get.seconds  # patience is 8 s here, after the last byte; the machine is slow
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        ("--flip=1,4", "--list=own"),
+        ("--list=bent",),
+        ("--flip=all", "--list=own"),
+        ("--flip=-1", "--list=bent"),
+    ],
+    ids=["some", "list", "all", "end"],
+)
+def test_two_that_tell_the_same_lie_lose_against_one_honest_peer(
+    tmp_path: Path, lies: tuple[str, ...]
+) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
+        honest = swarm.add("honest", "--copies=1")
+        settings = tmp_path / "settings.toml"
+        settings.write_text("[pull]\nanswer_within = 20\n")
+        puller = swarm.add("puller", f"--config={settings}", join=(honest,))
+        file = tmp_path / "blob"
+        digest = make_file(file, SIZE, Random(9))
+        data = file.read_bytes()
+        honest.put(data)
+        for name in ("liar0", "liar1"):
+            outsiders.liar(name, [file], *lies, greet=[puller])
+        wait_known(["honest", "liar0", "liar1"], puller)
+        answer = raw_get(puller, f"/{digest}")
+        if not answer.ended:  # bytes two peers vouched for were handed out, then refuted
+            answer = raw_get(puller, f"/{digest}")
+        _right(Get(digest, data, answer))
+        assert "honest (" not in "".join(x for x in puller.log.splitlines() if "gave wrong" in x)
+        no_surprises(puller, honest)
