@@ -32,7 +32,7 @@ from swarm.api.tokens import Guard, Tokens
 from swarm.config import BadConfig, Config
 from swarm.core.roster import Roster
 from swarm.core.standing import Standing
-from swarm.errors import LocalError
+from swarm.errors import LocalError, Malformed
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
 from swarm.model.peers import Address, Peer, PeerID
@@ -336,7 +336,10 @@ class Node(Service):
         self._tasks.start("rereading", self._reread())
 
     async def _reread(self) -> None:
-        await self.membership.refresh()
+        try:
+            await self.membership.refresh()
+        except (LocalError, Malformed) as e:
+            self.log.error("peer list: {error}; the one in force stays", error=e)
         if problem := await self.credentials.reload(run_blocking=self._run_blocking):
             self.log.critical("keeping the last good identity: {problem}", problem=problem)
 
