@@ -292,6 +292,24 @@ class IHintStore(Interface):
         """All hints: (id, copies wanted)."""
 
 
+class IPeerBook(Interface):
+    """Whom this node met, kept over restarts: who is away then is still owed copies and tombstones."""
+
+    async def save(met: Sequence[tuple[Peer, float]]) -> None:
+        """
+        Replace what is kept: peers, and when each was last alive, in seconds since 1970.
+
+        :raises LocalError: the disk refuses; what was kept stays.
+        """
+
+    async def load() -> Sequence[tuple[Peer, float]]:
+        """
+        What was saved last, in the order it was given.
+
+        :raises LocalError: it cannot be read.
+        """
+
+
 class ITombstones(Interface):
     """Which blobs were deleted from the whole swarm, and which nodes have yet to hear of it.
 
@@ -402,6 +420,7 @@ __all__ = [
     "IHintStore",
     "ILane",
     "IPartial",
+    "IPeerBook",
     "IPeerClient",
     "ITombstones",
     "RunBlocking",

@@ -172,6 +172,7 @@ class Node(Service):
             me=self.whereabouts.describe,
             join=config.join,
             read_list=self._read_list,
+            book=self.store.peers,
             clock=reactor,
             tasks=self._tasks,
             came=self._came,
@@ -275,6 +276,7 @@ class Node(Service):
     async def _start(self) -> None:
         config = self.config
         await self.store.start()
+        await self.membership.recall()
         self._sites = (self.peer_server.site(config.web, self._peer_metrics), self.api.site(config.web))
         secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
         self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])

@@ -126,6 +126,16 @@ class Roster:
             if entry.source is Knowledge.CONFIGURED and peer not in still:
                 entry.source = Knowledge.GREETED
 
+    def remember(self, peer: Peer, last_alive: float, now: float) -> None:
+        """An earlier run of this node met the peer: it counts as silent, and is greeted, until it answers."""
+        if peer.id == self.me or peer.id in self._entries or len(self._entries) >= self.settings.peers:
+            return
+        silent = now - self.settings.silent_after - 1.0
+        self._entries[peer.id] = _Entry(peer, Knowledge.GREETED, now, min(last_alive, silent))
+        # No policy is asked: it answered there, its identity proven.
+        target = self._targets.setdefault(peer.address, _Target(Knowledge.GREETED, now, now))
+        target.owner = target.owner or peer.id
+
     def answered(
         self, address: Address, peer: PeerID, name: str, now: float, *, public_url: str = ""
     ) -> bool:

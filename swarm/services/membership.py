@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from swarm.core.roster import PeerState, Roster
 from swarm.errors import Fault, LocalError, Malformed, PeerError
-from swarm.interfaces import IPeerClient
+from swarm.interfaces import IPeerBook, IPeerClient
 from swarm.model.messages import (
     ClusterDocument,
     Node,
@@ -32,6 +32,7 @@ class MembershipSettings:
 
     tick: float = 0.5  # how often the roster is asked whom to greet
     greetings_at_once: int = 16
+    note_every: float = 3600.0  # when peers met were last alive is kept over restarts, at least so often
     reread_every: float = 2.0  # how often the peer list is looked at for changes
 
 
@@ -50,6 +51,7 @@ class Membership:
         me: Callable[[], Node],
         join: Iterable[Address],
         read_list: Callable[[], Coroutine[Any, Any, str | None]],
+        book: IPeerBook,
         clock: IReactorTime,
         tasks: Tasks,
         came: Callable[[Peer], None],
@@ -57,6 +59,7 @@ class Membership:
         """
         :param me: what this node says of itself.
         :param read_list: the text of the ``--peers`` file; None without one.
+        :param book: where peers met are kept over restarts.
         :param came: told of each peer that is new or back.
         """
         self._client = client
@@ -66,6 +69,9 @@ class Membership:
         self._me = me
         self._join = tuple(join)
         self._read_list = read_list
+        self._book = book
+        self._noted: frozenset[Peer] = frozenset()  # what the book says
+        self._noted_at = clock.seconds()
         self._clock = clock
         self._tasks = tasks
         self._came = came
@@ -92,7 +98,32 @@ class Membership:
                     self._greeting.add(address)
                     self._tasks.start("greeting", self._greet_due(address))
             self._roster.forget(now)
+            await self._note(now)
             await sleep(self._clock, self._settings.tick)
+
+    async def recall(self) -> None:
+        """Know again whom an earlier run met; once, before anybody is answered."""
+        now = self._clock.seconds()
+        try:
+            met = await self._book.load()
+        except LocalError as e:
+            self.log.error("cannot read whom this node met: {error}", error=e)
+            return
+        for peer, last_alive in met:
+            self._roster.remember(peer, last_alive, now)
+        self._noted = frozenset(peer for peer, _ in met)
+
+    async def _note(self, now: float) -> None:
+        """Keep whom we met, when that changed or is old."""
+        met = [(each.peer, each.last_alive) for each in self.known() if each.last_alive is not None]
+        peers = frozenset(peer for peer, _ in met)
+        if peers == self._noted and now - self._noted_at < self._settings.note_every:
+            return
+        self._noted, self._noted_at = peers, now
+        try:
+            await self._book.save(met)
+        except LocalError as e:
+            self.log.error("cannot note whom this node met: {error}", error=e)
 
     async def refresh(self) -> tuple[str, ...]:
         """

@@ -1,7 +1,7 @@
 """``DATA/catalog.sqlite``: what the store remembers beside the files.
 
 Blob rows only save work (they say which file was verified when) and can be rebuilt from the
-disk, so their commits are not fsynced. Hints and tombstones exist nowhere else: theirs are.
+disk, so their commits are not fsynced. Hints, tombstones and peers exist nowhere else: theirs are.
 A damaged catalog is set aside and begun anew, never fatal.
 
 Everything here blocks and may be called from any thread; one lock puts callers in a row.
@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from swarm.errors import LocalError, StorageFull, StoreFailed
 from swarm.model.digest import Digest
-from swarm.model.peers import PeerID
+from swarm.model.peers import Address, Peer, PeerID
 from swarm.storage.disk import Disk
 
 _T = TypeVar("_T")
@@ -43,6 +43,9 @@ CREATE TABLE hints(digest BLOB PRIMARY KEY, copies INTEGER NOT NULL) WITHOUT ROW
 CREATE TABLE tombstones(
     digest BLOB PRIMARY KEY, generation INTEGER NOT NULL, buried INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE owed(digest BLOB NOT NULL, peer BLOB NOT NULL, PRIMARY KEY(digest, peer)) WITHOUT ROWID;
+CREATE TABLE peers(
+    peer BLOB NOT NULL, name TEXT NOT NULL, address TEXT NOT NULL, url TEXT NOT NULL,
+    last_alive REAL NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
 _RECORD = """
@@ -355,6 +358,28 @@ class Catalog:
         """All that is still to be delivered."""
         rows = self._read("SELECT digest, peer FROM owed ORDER BY digest, peer")
         return [(Digest(digest), PeerID(peer)) for digest, peer in rows]
+
+    # -- peers ----------------------------------------------------------------
+
+    def put_peers(self, met: Sequence[tuple[Peer, float]]) -> None:
+        """Keep these instead of those before. Durable."""
+        rows = [
+            (peer.id.raw, peer.name, str(peer.address), peer.public_url, last_alive)
+            for peer, last_alive in met
+        ]
+
+        def replace(database: apsw.Connection) -> None:
+            database.execute("DELETE FROM peers")
+            database.executemany("INSERT INTO peers VALUES (?, ?, ?, ?, ?)", rows)
+
+        self.transact(replace, durable=True)
+
+    def peers(self) -> Sequence[tuple[Peer, float]]:
+        """What was kept last."""
+        rows = self._read("SELECT peer, name, address, url, last_alive FROM peers ORDER BY rowid")
+        return [
+            (Peer(PeerID(raw), name, Address.parse(at), url), alive) for raw, name, at, url, alive in rows
+        ]
 
     def _write(self, statement: str, values: tuple[bytes | int, ...]) -> None:
         self.transact(lambda database: database.execute(statement, values).fetchall(), durable=True)

@@ -30,7 +30,7 @@ from swarm.storage.catalog import Catalog
 from swarm.storage.copies import Copies, Held
 from swarm.storage.disk import Disk
 from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MISSING, Layout
-from swarm.storage.ledgers import Hints, Tombstones
+from swarm.storage.ledgers import Hints, PeerBook, Tombstones
 from swarm.storage.partial import Workshop
 from swarm.storage.partial_files import Shelf
 from swarm.storage.partials import Partials
@@ -46,7 +46,7 @@ from swarm.storage.writer import BlobWriter
 
 @implementer(IBlobStore)
 class FilesystemStore:
-    """One data directory. ``hints`` and ``tombstones`` are its other two ports."""
+    """One data directory. ``hints``, ``peers`` and ``tombstones`` are its other ports."""
 
     log = Logger()
 
@@ -99,6 +99,7 @@ class FilesystemStore:
         self._lock: int | None = None
         self._writers: WeakSet[BlobWriter] = WeakSet()
         self.hints = Hints(self._catalog, self._work)
+        self.peers = PeerBook(self._catalog, self._work)
         self.tombstones = Tombstones(self._catalog, self._work)
 
     # -- lifetime -------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Hints and tombstones: two views of one catalog, each a port of :mod:`swarm.interfaces`."""
+"""Hints, peers and tombstones: views of one catalog, each a port of :mod:`swarm.interfaces`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from threading import Lock
 from attrs import define, field
 from zope.interface import implementer
 
-from swarm.interfaces import IHintStore, ITombstones
+from swarm.interfaces import IHintStore, IPeerBook, ITombstones
 from swarm.model.digest import Digest
-from swarm.model.peers import PeerID
+from swarm.model.peers import Peer, PeerID
 from swarm.storage.catalog import Catalog
 from swarm.storage.work import Work
 
@@ -34,6 +34,23 @@ class Hints:
     async def pending(self) -> Sequence[tuple[Digest, int]]:
         """See :meth:`IHintStore.pending`."""
         return await self._work.in_thread(self._catalog.hints)
+
+
+@implementer(IPeerBook)
+@define(eq=False)
+class PeerBook:
+    """Peers met."""
+
+    _catalog: Catalog
+    _work: Work
+
+    async def save(self, met: Sequence[tuple[Peer, float]]) -> None:
+        """See :meth:`IPeerBook.save`."""
+        await self._work.in_thread(self._catalog.put_peers, met)
+
+    async def load(self) -> Sequence[tuple[Peer, float]]:
+        """See :meth:`IPeerBook.load`."""
+        return await self._work.in_thread(self._catalog.peers)
 
 
 @implementer(ITombstones)

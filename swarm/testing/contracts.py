@@ -28,12 +28,12 @@ from swarm.errors import (
     StoreFailed,
     SwarmError,
 )
-from swarm.interfaces import IBlobStore, IHintStore, IPartial, ITombstones, Stored
+from swarm.interfaces import IBlobStore, IHintStore, IPartial, IPeerBook, ITombstones, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
 from swarm.model.midstates import IV
-from swarm.model.peers import PeerID
+from swarm.model.peers import Address, Peer, PeerID
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=SwarmError)
@@ -89,6 +89,10 @@ class StoreRig(Protocol):
     @property
     def hints(self) -> IHintStore:
         """The hints of the same node."""
+
+    @property
+    def peers(self) -> IPeerBook:
+        """Whom the same node met."""
 
     @property
     def tombstones(self) -> ITombstones:
@@ -515,6 +519,20 @@ class HintsContract:
         assert list(await rig.hints.pending()) == [(Digest.of(b"1"), 2)]
 
 
+class PeerBookContract:
+    """:class:`swarm.interfaces.IPeerBook`."""
+
+    async def test_peers_survive_a_restart_until_others_are_saved(self, rig: StoreRig) -> None:
+        one = Peer(PeerID(b"1" * 32), "north", Address("192.0.2.1", 7041), "http://north.example:7040")
+        two = Peer(PeerID(b"2" * 32), "süd", Address("2001:db8::1", 7041))
+        assert list(await rig.peers.load()) == []
+        await rig.peers.save([(two, 1_700_000_000.5), (one, 1.0)])
+        await rig.restart()
+        assert list(await rig.peers.load()) == [(two, 1_700_000_000.5), (one, 1.0)]
+        await rig.peers.save([(one, 2.0)])
+        assert list(await rig.peers.load()) == [(one, 2.0)]
+
+
 class TombstonesContract:
     """:class:`swarm.interfaces.ITombstones`."""
 
@@ -567,6 +585,11 @@ def blobstore_contract(make: MakeRig, runner: Runner = synchronously) -> type[Bl
 def hints_contract(make: MakeRig, runner: Runner = synchronously) -> type[HintsContract]:
     """The suite of :class:`swarm.interfaces.IHintStore`."""
     return _suite(HintsContract, make, runner)
+
+
+def peer_book_contract(make: MakeRig, runner: Runner = synchronously) -> type[PeerBookContract]:
+    """The suite of :class:`swarm.interfaces.IPeerBook`."""
+    return _suite(PeerBookContract, make, runner)
 
 
 def tombstones_contract(make: MakeRig, runner: Runner = synchronously) -> type[TombstonesContract]:

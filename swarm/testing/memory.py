@@ -30,6 +30,7 @@ from swarm.interfaces import (
     IBlobWriter,
     IHintStore,
     IPartial,
+    IPeerBook,
     ITombstones,
     Stored,
     Usage,
@@ -38,7 +39,7 @@ from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
-from swarm.model.peers import PeerID
+from swarm.model.peers import Peer, PeerID
 
 
 @define(eq=False)
@@ -286,6 +287,7 @@ class MemoryStore:
         self.disk_error: Callable[[], LocalError] | None = None
         """If set, what every write to the "disk" raises."""
         self.hints = MemoryHints()
+        self.peers = MemoryPeerBook()
         self.tombstones = MemoryTombstones()
 
     # -- for tests ------------------------------------------------------------
@@ -475,6 +477,22 @@ class MemoryHints:
     async def pending(self) -> Sequence[tuple[Digest, int]]:
         """See :meth:`IHintStore.pending`."""
         return sorted(self.hints.items())
+
+
+@implementer(IPeerBook)
+@define(eq=False)
+class MemoryPeerBook:
+    """Peers in a list."""
+
+    met: list[tuple[Peer, float]] = field(factory=list)
+
+    async def save(self, met: Sequence[tuple[Peer, float]]) -> None:
+        """See :meth:`IPeerBook.save`."""
+        self.met = list(met)
+
+    async def load(self) -> Sequence[tuple[Peer, float]]:
+        """See :meth:`IPeerBook.load`."""
+        return list(self.met)
 
 
 @implementer(ITombstones)

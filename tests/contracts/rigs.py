@@ -19,10 +19,10 @@ from swarm.model.digest import Digest
 from swarm.storage.disk import Disk
 from swarm.storage.filesystem import FilesystemStore
 from swarm.storage.layout import Layout
-from swarm.storage.ledgers import Hints, Tombstones
+from swarm.storage.ledgers import Hints, PeerBook, Tombstones
 from swarm.storage.settings import StoreSettings
 from swarm.testing.contracts import StoreRig
-from swarm.testing.memory import MemoryHints, MemoryStore, MemoryTombstones
+from swarm.testing.memory import MemoryHints, MemoryPeerBook, MemoryStore, MemoryTombstones
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -56,6 +56,10 @@ class MemoryRig:
     @property
     def hints(self) -> MemoryHints:
         return self.store.hints
+
+    @property
+    def peers(self) -> MemoryPeerBook:
+        return self.store.peers
 
     @property
     def tombstones(self) -> MemoryTombstones:
@@ -111,6 +115,10 @@ class FilesystemRig:
     @property
     def hints(self) -> Hints:
         return self.store.hints
+
+    @property
+    def peers(self) -> PeerBook:
+        return self.store.peers
 
     @property
     def tombstones(self) -> Tombstones:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swarm.core.addresses import AddressPolicy
 from swarm.core.backoff import Backoff
 from swarm.core.roster import Knowledge, PeerState, Roster, RosterSettings
-from swarm.model.peers import Address, PeerID, parse_node_name
+from swarm.model.peers import Address, Peer, PeerID, parse_node_name
 
 ME, A, B, C = (PeerID(bytes([n]) * 32) for n in range(4))
 
@@ -315,3 +315,40 @@ def test_whatever_happens_the_table_stays_sound(events: list[tuple[str, int, int
         assert len({state.peer.name for state in known} | {"me"}) == len(known) + 1
         for due in roster.due(now + 9999):
             assert due != at(5) or due in configured | dialled
+
+
+class TestRemembered:
+    def test_who_was_met_before_is_silent_and_greeted_until_it_answers(self, roster: Roster) -> None:
+        roster.remember(Peer(A, "a", LOOPBACK), 990, 1000)  # no policy is asked: it was met there
+        assert roster.due(1000) == (LOOPBACK,) and roster.established() == 1 and roster.live(1000) == ()
+        assert (only(roster, 1000).state, only(roster, 1000).peer.name) == ("silent", "a")
+        assert roster.answered(LOOPBACK, A, "a", 1001)
+        assert only(roster, 1001).state == "alive"
+
+    def test_long_ago_is_remembered_as_such(self, roster: Roster) -> None:
+        roster.remember(Peer(A, "a", at(1)), 5, 100_000)
+        assert only(roster, 100_000).last_alive == 5
+        roster.forget(10**9)
+        assert roster.known(10**9) == ()
+
+    def test_what_is_known_now_counts_more(self, roster: Roster) -> None:
+        roster.configure([at(2)], 0)
+        roster.answered(at(2), A, "a", 1)
+        roster.remember(Peer(A, "old", at(1)), 0, 2)
+        assert only(roster, 2).peer.address == at(2)
+        roster.remember(Peer(ME, "me", at(1)), 0, 2)
+        assert len(roster.known(2)) == 1
+
+    def test_a_configured_address_of_a_peer_met_before_is_no_second_one(self, roster: Roster) -> None:
+        roster.configure([at(1)], 0)
+        roster.remember(Peer(A, "a", at(1)), 0, 2)
+        roster.remember(Peer(B, "b", at(1)), 0, 2)  # it was there before A
+        assert roster.unanswered() == () and roster.established() == 2
+        roster.answered(at(1), A, "a", 3)
+        assert [each.peer.id for each in roster.known(3)] == [A]
+
+    def test_the_table_has_an_end(self) -> None:
+        roster = make(peers=1)
+        roster.remember(Peer(A, "a", at(1)), 0, 2)
+        roster.remember(Peer(B, "b", at(2)), 0, 2)
+        assert only(roster, 2).peer.id == A

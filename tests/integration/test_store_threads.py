@@ -9,7 +9,12 @@ from typing import ParamSpec, TypeVar
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
-from swarm.testing.contracts import blobstore_contract, hints_contract, tombstones_contract
+from swarm.testing.contracts import (
+    blobstore_contract,
+    hints_contract,
+    peer_book_contract,
+    tombstones_contract,
+)
 from tests.contracts.rigs import filesystem
 
 _P = ParamSpec("_P")
@@ -25,4 +30,5 @@ threaded = partial(filesystem, run_blocking=in_a_thread)
 
 TestThreadedStore = blobstore_contract(threaded, pytest_twisted.ensureDeferred)
 TestThreadedHints = hints_contract(threaded, pytest_twisted.ensureDeferred)
+TestThreadedPeerBook = peer_book_contract(threaded, pytest_twisted.ensureDeferred)
 TestThreadedTombstones = tombstones_contract(threaded, pytest_twisted.ensureDeferred)

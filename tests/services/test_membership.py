@@ -14,13 +14,14 @@ from twisted.internet.task import Clock
 
 from swarm.core.addresses import AddressPolicy
 from swarm.core.roster import Roster
-from swarm.errors import Fault, LocalError, Malformed, PeerError
+from swarm.errors import Fault, LocalError, Malformed, PeerError, StoreFailed
 from swarm.model.digest import Digest
 from swarm.model.messages import Node
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.services.membership import Membership, MembershipSettings, parse_peer_list
 from swarm.services.tasks import Tasks
 from swarm.testing.loopback import Loopback, LoopbackNode
+from swarm.testing.memory import MemoryPeerBook
 
 _T = TypeVar("_T")
 
@@ -34,6 +35,7 @@ class Member:
         self.node: LoopbackNode = village.loopback.add(name, cluster=cluster)
         self.node.latency = 0.01
         self.came: list[str] = []
+        self.book = MemoryPeerBook()
         self.tasks = Tasks()
         self.listed: str | Exception | None = None
         self.reads = 0
@@ -60,6 +62,7 @@ class Member:
             me=lambda: Node(shown, peer.id, self.public, str(peer.address), 1),
             join=[Address.parse(each) for each in join],
             read_list=self._read,
+            book=self.book,
             clock=village.clock,
             tasks=self.tasks,
             came=lambda peer: self.came.append(peer.name),
@@ -354,3 +357,52 @@ def test_any_text_is_a_list_or_malformed(text: str) -> None:
 def test_a_written_list_is_read_as_it_is(entries: list[tuple[str, int]]) -> None:
     text = "# peers\n" + "\n\n".join(f"  {host}:{port} # {host}" for host, port in entries)
     assert parse_peer_list(text) == tuple(Address(host, port) for host, port in entries)
+
+
+# -- over a restart -----------------------------------------------------------------------
+
+
+def test_whom_an_earlier_run_met_is_known_and_greeted_again(village: Village) -> None:
+    a = village.add("a")
+    b = village.add("b", at("a"))
+    village.spend(2)
+    again = village.add("again", run=False)  # as a was: nobody told it of b
+    again.book = again.membership._book = a.book
+    assert again.membership.expected() == 0
+    village.join(again.membership.recall())
+    assert again.membership.expected() == 1  # copies are planned on b before it is back
+    assert [each.state for each in again.membership.known()] == ["silent"]
+    again.tasks.start("membership", again.membership.run())
+    village.spend(2)
+    assert "b" in again.live
+    assert b.node.peer.id in {each.peer.id for each in again.membership.known()}
+
+
+def test_a_disk_that_refuses_the_book_stops_nothing(village: Village, said: list[str]) -> None:
+    class Broken(MemoryPeerBook):
+        async def save(self, met: Any) -> None:
+            raise StoreFailed("EIO")
+
+        async def load(self) -> Any:
+            raise StoreFailed("EIO")
+
+    a = village.add("a", run=False)
+    a.membership._book = Broken()
+    village.join(a.membership.recall())
+    a.tasks.start("membership", a.membership.run())
+    village.add("b", at("a"))
+    village.spend(2)
+    assert a.live == {"b"}
+    assert any("cannot read whom" in line for line in said)
+    assert sum("cannot note whom" in line for line in said) == 1
+
+
+def test_when_peers_were_last_alive_is_kept_now_and_then(village: Village) -> None:
+    a = village.add("a")
+    village.add("b", at("a"))
+    village.spend(2)
+    ((_, first),) = a.book.met
+    village.clock.advance(MembershipSettings().note_every)
+    village.spend(60)
+    ((_, later),) = a.book.met
+    assert later > first

@@ -40,6 +40,7 @@ class Putter:
             me=lambda: Node("us", world.us.peer.id, "", str(world.us.peer.address), 0),
             join=(),
             read_list=self._no_list,
+            book=world.store.peers,
             clock=world.clock,
             tasks=world.tasks,
             came=lambda peer: self.replicator.peer_came(peer),
