@@ -212,6 +212,22 @@ def test_the_peer_list_is_read_again(swarm: Swarm, nodes: list[Node], how: str) 
     node.kill(signal.SIGTERM)
 
 
+def test_sighup_renews_certificates_whatever_the_peer_list_is_like(swarm: Swarm) -> None:
+    peers = swarm.directory / "peers-broken"
+    peers.write_text("127.0.0.1:1\n")
+    slow = swarm.directory / "still.toml"
+    slow.write_text("[membership]\nreread_every = 3600\n")
+    node = swarm.add("hup", f"--peers={peers}", f"--config={slow}", "--cluster=hup")
+    peers.write_text("no address\n")
+    certificate = swarm.authority.node("hup") / "cert.pem"
+    certificate.write_text("no certificate\n")
+    node.kill(signal.SIGHUP)
+    wait_until(lambda: "keeping the last good identity" in node.log, "it looked", LONG)
+    assert "peer list: line 1: " in node.log and "Traceback" not in node.log
+    assert answer(node, "GET", "/ready") == 200
+    node.kill(signal.SIGTERM)
+
+
 def test_nodes_meet_over_ipv6(swarm: Swarm) -> None:
     """The options given last are the ones that count."""
     with socket.socket(socket.AF_INET6) as probe:
