@@ -67,11 +67,11 @@ class Proving:
         clock: IReactorTime,
         tasks: Tasks,
         counters: Counters,
-        backlog: Callable[[int], None],
+        backlog: Callable[[], None],
     ) -> None:
         """
         :param lists_wanted: midstate lists to compare.
-        :param backlog: told how many bytes are on disk and not hashed yet, whenever that changes.
+        :param backlog: told whenever :attr:`unhashed` changes.
         """
         self.trust = trust
         self.unhashed = 0
@@ -161,7 +161,7 @@ class Proving:
 
     def _count(self, change: int) -> None:
         self.unhashed += change
-        self._backlog(self.unhashed)
+        self._backlog()
 
     def _drop(self, grain: int) -> None:
         """The grain is no good: it is to be fetched again."""

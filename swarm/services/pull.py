@@ -28,6 +28,7 @@ from swarm.services.asking import Asking
 from swarm.services.progress import Counters, PullProgress, SourceProgress
 from swarm.services.proving import Proving
 from swarm.services.reading import PullReader
+from swarm.services.saving import Saving
 from swarm.services.sources import Sources
 from swarm.services.tasks import Signal, Tasks, sleep
 
@@ -38,8 +39,9 @@ class PullSettings:
 
     reader_window: int = 8 << 20  # how far ahead of a reader the front of the queue reaches
     unhashed_limit: int = 64 << 20  # bytes on disk and not yet hashed; past it nothing is read from peers
-    checkpoint_every: float = 2.0
-    checkpoint_bytes: int = 64 << 20
+    checkpoint_every: float = 2.0  # a journal record is due after this,
+    checkpoint_bytes: int = 16 << 20  # or when so much is verified; past
+    unsaved_limit: int = 48 << 20  # on disk without a durable record, nothing is read from peers
     patience: float = 30.0  # without one byte or verdict, before the pull gives up
     parole_patience: float = 10.0  # the same, before the one peer on parole is replaced
     lists_wanted: int = 2  # midstate lists to compare (ANCHORS D7)
@@ -83,12 +85,20 @@ class Pull:
         self._verified = RangeSet()
         self._held = False
         self._judged = clock.seconds()
-        self._since_checkpoint = 0
         self._publishing = False
         self._published = False
         self._stopped = False
         self._sources = Sources()
         self._unfit: set[PeerID] = set()
+        self._saving = Saving(
+            partial,
+            every=settings.checkpoint_every,
+            bytes_=settings.checkpoint_bytes,
+            clock=clock,
+            tasks=self._tasks,
+            saved=self._balance,
+            failed=self.fail,
+        )
         self._proving = Proving(
             partial,
             dispatch,
@@ -100,7 +110,7 @@ class Pull:
             clock=clock,
             tasks=self._tasks,
             counters=counters,
-            backlog=self._backlog,
+            backlog=self._balance,
         )
         self._asking = Asking(
             partial,
@@ -126,7 +136,7 @@ class Pull:
         for grain in self._partial.journaled:
             self._dispatch.arrived(grain)
             self._proving.recheck_soon(grain)
-        self._tasks.start("checkpoints", self._checkpoints())
+        self._tasks.start("checkpoints", self._saving.run())
         self._tasks.start("waiting for too long", self._watch())
         if not self.grains.size:
             self._proving.check_soon(0)
@@ -294,7 +304,7 @@ class Pull:
 
     def marked(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
-        self._since_checkpoint += self.grains.length(grain)
+        self._saving.marked(self.grains.length(grain))
 
     def taken_back(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
@@ -324,28 +334,18 @@ class Pull:
 
     # -- keeping ----------------------------------------------------------------------------------------
 
-    def _backlog(self, unhashed: int) -> None:
-        limit = self._settings.unhashed_limit
-        if unhashed > limit and not self._held:
+    def _balance(self) -> None:
+        """Stop reading from peers while hashing or the disk cannot follow; go on when half is done."""
+        settings, unhashed = self._settings, self._proving.unhashed
+        unsaved = unhashed + self._saving.unsaved
+        if not self._held and (unhashed > settings.unhashed_limit or unsaved > settings.unsaved_limit):
             self._held = True
             self._asking.hold()
-        elif unhashed <= limit // 2 and self._held:
+        elif (
+            self._held and unhashed <= settings.unhashed_limit // 2 and unsaved <= settings.unsaved_limit // 2
+        ):
             self._held = False
             self._asking.release()
-
-    async def _checkpoints(self) -> None:
-        settings, last = self._settings, self._clock.seconds()
-        while True:
-            await sleep(self._clock, 0.1)
-            now = self._clock.seconds()
-            late = now - last >= settings.checkpoint_every
-            if self._since_checkpoint and (late or self._since_checkpoint >= settings.checkpoint_bytes):
-                self._since_checkpoint, last = 0, now
-                try:
-                    await self._partial.checkpoint()
-                except LocalError as e:
-                    self.fail(e)
-                    return
 
     async def _watch(self) -> None:
         """Give up after too long without a byte or a verdict."""
