@@ -189,6 +189,7 @@ class Node(Service):
             random=random,
             tasks=self._tasks,
             midstates=sha512.provides_midstates,
+            acquainted=self.membership.acquainted,
         )
         self.replicator = Replicator(
             self.store,

@@ -7,8 +7,9 @@ of whom and whom it believes are ``core.dispatch`` and ``core.trust``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+from typing import Any
 
 from attrs import Factory, frozen
 from twisted.internet.defer import CancelledError, DeferredSemaphore
@@ -81,7 +82,14 @@ class Fetcher:
         random: Random,
         tasks: Tasks,
         midstates: bool,
+        acquainted: Callable[[], Coroutine[Any, Any, bool]],
     ) -> None:
+        """
+        Begin without pulls.
+
+        :param midstates: can this node compute them?
+        :param acquainted: see :meth:`swarm.services.membership.Membership.acquainted`.
+        """
         self.counters = Counters()
         self._store = store
         self._tombstones = tombstones
@@ -94,6 +102,7 @@ class Fetcher:
         self._random = random
         self._tasks = tasks
         self._midstates = midstates
+        self._acquainted = acquainted
         self._fetches: dict[Digest, _Fetch] = {}
         self._stopping = False
 
@@ -216,6 +225,13 @@ class Fetcher:
         return fetch
 
     # -- what a fetch uses ----------------------------------------------------------------
+
+    async def met_more(self) -> bool:
+        """After a start, wait a while until peers were met; False if they were already."""
+        try:
+            return await within(self._clock, self._settings.answer_within, self._acquainted())
+        except TookTooLong:
+            return True
 
     async def locate(self, peer: Peer, digest: Digest) -> Holding | None:
         """
@@ -349,6 +365,8 @@ class _Fetch:
         if info := await self._fetcher._store.stat(self._digest):
             return info  # it came since the miss
         await self._search_first()
+        if not self._holdings and await self._fetcher.met_more():
+            await self._search_first()
         if not self._holdings and self._doom is None:
             buried = self._fetcher._tombstones.buried(self._digest)
             raise BlobMissing(self._digest, "deleted from the swarm" if buried else "nobody reachable has it")
@@ -416,6 +434,7 @@ class _Fetch:
 
     async def _search_first(self) -> None:
         """Ask every live peer; go on soon after the first has said yes, or when all have answered."""
+        self._searched = False
         self._tasks.start("looking for holders", self._search_once())
         while not (self._searched or self._holdings or self._doom):
             await self._changed.wait()

@@ -23,7 +23,7 @@ from swarm.model.messages import (
     parse_advertised,
 )
 from swarm.model.peers import Address, Peer, PeerID, parse_node_name
-from swarm.services.tasks import Tasks, sleep
+from swarm.services.tasks import Signal, Tasks, sleep
 
 
 @frozen
@@ -79,6 +79,8 @@ class Membership:
         self._seen: str | None = None  # what the list said when it was read last, good or not
         self._trouble = ""  # with the list, as logged last
         self._greeting: set[Address] = set()
+        self._settled = False  # was everybody known at the start greeted once?
+        self._met = Signal()
 
     # -- running ------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class Membership:
                 if address not in self._greeting:
                     self._greeting.add(address)
                     self._tasks.start("greeting", self._greet_due(address))
+            self._settle()
             self._roster.forget(now)
             await self._note(now)
             await sleep(self._clock, self._settings.tick)
@@ -112,6 +115,24 @@ class Membership:
         for peer, last_alive in met:
             self._roster.remember(peer, last_alive, now)
         self._noted = frozenset(peer for peer, _ in met)
+
+    async def acquainted(self) -> bool:
+        """
+        Wait until everybody known at the start was greeted once, whether it answered or not.
+
+        :return: False if that was so already. Before it is, what nobody seems to have may just be with
+            somebody who was not met yet.
+        """
+        if self._settled:
+            return False
+        while not self._settled:
+            await self._met.wait()
+        return True
+
+    def _settle(self) -> None:
+        if not (self._settled or self._greeting or self._roster.due(self._clock.seconds())):
+            self._settled = True
+            self._met.fire()
 
     async def _note(self, now: float) -> None:
         """Keep whom we met, when that changed or is old."""
@@ -230,6 +251,7 @@ class Membership:
             self.log.debug("greeting {address}: {error}", address=address, error=e)
         finally:
             self._greeting.discard(address)
+            self._settle()
 
     async def _greet(self, address: Address) -> None:
         peer, answer = await self._client.greet(address, full=True)

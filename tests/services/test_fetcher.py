@@ -667,3 +667,24 @@ def test_settings_have_sense() -> None:
     settings = FetchSettings()
     assert settings.pull == PullSettings()
     assert settings.pull.parole_patience < settings.pull.patience
+
+
+# -- just started --------------------------------------------------------------------------
+
+
+def test_what_nobody_has_yet_is_looked_for_again_once_the_peers_are_met(make: Callable[..., World]) -> None:
+    world = make()
+    world.meeting = 2.0
+    reading = world.start(world.read())
+    world.spend(1)
+    world.peer("late", BLOB)
+    assert world.join(reading) == BLOB
+
+
+def test_peers_that_are_not_met_in_time_are_not_waited_for(make: Callable[..., World]) -> None:
+    world = make()
+    world.meeting = 1000.0
+    began = world.clock.seconds()
+    with pytest.raises(BlobMissing):
+        world.served()
+    assert world.clock.seconds() - began < 10

@@ -406,3 +406,20 @@ def test_when_peers_were_last_alive_is_kept_now_and_then(village: Village) -> No
     village.spend(60)
     ((_, later),) = a.book.met
     assert later > first
+
+
+def test_it_is_acquainted_once_everybody_known_at_the_start_was_greeted(village: Village) -> None:
+    village.add("a")
+    b = village.add("b", at("a"), at("nowhere"), run=False)
+    waiting = Deferred.fromCoroutine(b.membership.acquainted())
+    assert not waiting.called
+    b.tasks.start("membership", b.membership.run())
+    village.spend(2)
+    assert b.live == {"a"} and waiting.called
+    assert village.join(b.membership.acquainted()) is False
+    assert waiting.result is True
+
+
+def test_who_knows_nobody_is_acquainted_at_once(village: Village) -> None:
+    a = village.add("a")
+    assert village.join(a.membership.acquainted()) is False

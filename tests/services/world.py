@@ -164,6 +164,7 @@ class World:
         self.client = WatchedClient(self.loopback, self.us.peer, self.us.cluster)
         self.client.lanes = []
         self.peers: list[Peer] = []
+        self.meeting = 0.0  # seconds until the peers of the start are met
         self.standing = Standing()
         self.settings = settings or FetchSettings(pull=PullSettings(**pull))
         self.dispatch = dispatch or DispatchSettings()
@@ -185,7 +186,13 @@ class World:
             random=self.random,
             tasks=self.tasks,
             midstates=self.midstates,
+            acquainted=self._acquainted,
         )
+
+    async def _acquainted(self) -> bool:
+        waited = self.meeting > 0
+        await sleep(self.clock, self.meeting)
+        return waited
 
     # -- peers ------------------------------------------------------------------------
 
