@@ -225,8 +225,13 @@ class Channel(http.HTTPChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         self._reject(400, "malformed request")
 
-    def _reject(self, status: int, detail: str) -> None:
-        """Answer what never became a request, and hang up."""
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line alone is longer than a head may be; the rest of it may be on its way."""
+        status = 431 if self._in_head else 414
+        self._reject(status, f"the head of a request has at most {self.totalHeadersSize} bytes", unread=True)
+
+    def _reject(self, status: int, detail: str, *, unread: bool = False) -> None:
+        """Answer what never became a request, and hang up. ``unread``: see :meth:`refuse_body`."""
         if self._closed:
             return
         if self.requests:
@@ -239,5 +244,5 @@ class Channel(http.HTTPChannel):
             % (status, phrase.encode(), len(body), body)
         )
         self.site.rejected(self, status)
-        self._lingering = False
+        self._lingering = unread
         self.loseConnection()

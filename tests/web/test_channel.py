@@ -86,10 +86,20 @@ def test_an_ambiguous_request_is_one_400_and_the_end(vector: str, piece: int) ->
     assert door.statuses == [400]
 
 
-def test_a_line_of_more_than_16_kb_ends_the_connection() -> None:
-    wire = Door().wire()
-    wire.send(b"GET /" + b"a" * 20000)
-    assert wire.disconnected
+@pytest.mark.parametrize(
+    ("line", "status"), [(b"GET /" + b"a" * 20000, 414), (GET + b"X: " + b"a" * 20000, 431)]
+)
+@pytest.mark.parametrize("ended", [b"", b"\r\n\r\n"])
+@pytest.mark.parametrize("piece", [1000, 1 << 16])
+def test_a_line_of_more_than_16_kb_is_answered_and_ends_the_connection(
+    line: bytes, status: int, ended: bytes, piece: int
+) -> None:
+    door = Door()
+    wire = door.wire()
+    wire.send(line + ended, piece=piece)
+    assert [each.status for each in wire.responses()] == [status]
+    door.clock.advance(door.limits.linger)
+    assert wire.disconnected and door.leaf.seen == []
 
 
 @pytest.mark.parametrize(
