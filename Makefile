@@ -13,12 +13,13 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test clean
+.PHONY: help demo run test chaos clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
 	@echo 'make run             one node to use, at http://127.0.0.1:7040'
 	@echo 'make test            the whole test suite'
+	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
@@ -29,6 +30,10 @@ run: .venv/installed
 
 test: .venv/tox
 	.venv/bin/python -m tox run -e "$(ENVS)"
+
+chaos: .venv/tox
+	SWARM_CHAOS_ROUNDS=$(or $(ROUNDS),20) .venv/bin/python -m tox run -e py -- \
+		-q -o timeout=0 $(wildcard tests/integration/test_chaos_*.py)
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo 'swarm needs Python 3.11 or newer with the venv module' >&2; exit 1; }

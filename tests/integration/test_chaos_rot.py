@@ -81,7 +81,7 @@ def test_a_copy_an_operator_edited_is_never_served(tmp_path: Path) -> None:
         with here.blob(digest).open("r+b") as file:
             file.write(b"edited")
         assert here.get(digest) == DATA  # pulled again
-        assert healed(here, digest)
+        wait_until(lambda: healed(here, digest), "published again")
         with there.blob(digest).open("ab") as file:
             file.write(b"appended")
         reader = swarm.add("reader", join=(here, there))
