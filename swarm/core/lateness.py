@@ -69,29 +69,42 @@ def _edge(offset: int, grains: Grains) -> int:
     return -(-offset // grains.grain) * grains.grain
 
 
-def latest(thief: Feed, grains: Grains, pace: Pace, lag: float) -> Late | None:
+def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) -> Late | None:
     """
     The latest span that cannot be cut, being down to one grain, that an idle ``thief`` would finish sooner.
 
     A silent source is taken to need at least as long again as it has been silent.
+
+    :param trial: seconds that a source not measured yet is hoped to need at most.
     """
-    speed = pace.guess(thief)
-    if speed is None:
-        return None
     late: dict[Flight, float] = {}
     for feed in pace.rates:
-        rate = pace.guess(feed)
-        if feed is not thief and feed.flights and rate is not None:
+        if feed is not thief and feed.flights:
             flight = feed.flights[0]
-            late[flight] = max(flight.left / rate, pace.now - flight.heard)
+            needs = _hoped(feed, flight.left, pace, trial)
+            late[flight] = max(needs, pace.now - flight.heard)
     best: Late | None = None
     for flight, theirs in late.items():
         if flight.rival is not None:
             theirs = min(theirs, late.get(flight.rival, theirs))
         if flight.lost or (best is not None and theirs <= best.theirs):
             continue
-        mine = lag + flight.left / speed
+        mine = lag + _hoped(thief, flight.left, pace, trial)
         one_grain = grains.at(flight.at) == grains.at(flight.stop - 1)
         if mine < theirs and one_grain and thief.can_serve(ByteRange(flight.at, flight.stop)):
             best = Late(flight, theirs, mine)
     return best
+
+
+def _hoped(feed: Feed, count: int, pace: Pace, trial: float) -> float:
+    """
+    Seconds a source needs for ``count`` bytes.
+
+    One not measured yet is given a trial, unless its silence belies that: the usual rate may be
+    that of a single source that crawls.
+    """
+    rate = pace.rates[feed]
+    if rate is not None:
+        return count / rate
+    hope = min(count / pace.usual, trial) if pace.usual is not None else trial
+    return max(hope, count / feed.rate.ceiling(pace.now))

@@ -3,7 +3,8 @@
 Keeps account; asks nobody and believes nobody. A grain that was rejected is on *parole*: it is
 fetched again from a single source, so that a second failure names one sender. It goes to the source
 with the least blame for this grain: first those that never sent any of it, then those that sent part
-of a mixed grain (one of them may be honest), last, and not often, one that sent all of a bad one.
+of a mixed grain (one of them may be honest), last, and not often, one that sent all of a bad one. The
+second need not wait for a first that does not deliver, or it could keep the grain from us for good.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ class Ledger:
         blame = self._blame.get(grain, Counter())
         mine = blame[peer]
         return mine < _TOO_MUCH and all(mine <= blame[other] for other in others)
+
+    def may_be_honest(self, peer: PeerID, grain: int) -> bool:
+        """Did the peer never send the whole of the grain and it was bad?"""
+        return self._blame.get(grain, Counter())[peer] < _SOLE
 
     def range_of(self, grain: int) -> ByteRange:
         """The grain's bytes; not for the one grain of an empty blob."""

@@ -125,13 +125,14 @@ class Stragglers:
 
     def _overtake(self, feed: Feed, pace: Pace, lag: float) -> None:
         """Ask an idle source too for the latest span, or instead of who has it."""
-        late = latest(feed, self._grains, pace, lag)
+        late = latest(feed, self._grains, pace, lag, self._settings.trial)
         if late is None:
             return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
         wanted, grain = ByteRange(flight.at, flight.stop), self._grains.at(flight.at)
-        if flight.whole and not table.may_redeem(feed, grain):
+        honest = table.ledger.may_be_honest(feed.peer, grain)
+        if flight.whole and not honest and not table.may_redeem(feed, grain):
             return
         if table.ledger.missing <= few and self._double(feed, flight, wanted, pace.now):
             table.tally.endgames += 1

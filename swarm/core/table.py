@@ -45,6 +45,7 @@ class DispatchSettings:
     duplicate_most: int = 16 * MIB  # but never more than this
     drain_share: float = 0.25  # a span lost with no more than this to come is read to its end
     overtake: float = 0.5  # a span that cannot be cut changes hands if that takes at most this fraction
+    trial: float = 4.0  # a source not measured yet is hoped to bring a late grain within this
     reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short
     backoff_most: float = 30.0  # rest after the n-th failure in a row: n² seconds, at most this,
     strikes: int = 3  # from the third one on
@@ -247,11 +248,14 @@ class Table:
         return next((grain for grain in self.ledger.waiting() if self.may_redeem(feed, grain)), None)
 
     def may_redeem(self, feed: Feed, grain: int) -> bool:
-        """May the source be asked for a grain on parole, seeing who else could be?"""
+        """
+        May the source be asked for a grain on parole, seeing who else could be?
+
+        One that may be honest waits for others only until they fail to deliver once.
+        """
         wanted = self.ledger.range_of(grain)
+        patience = 1 if self.ledger.may_be_honest(feed.peer, grain) else self.settings.strikes
         able = [
-            each.peer
-            for each in self.feeds.values()
-            if each.can_serve(wanted) and each.misses < self.settings.strikes
+            each.peer for each in self.feeds.values() if each.can_serve(wanted) and each.misses < patience
         ]
         return feed.can_serve(wanted) and self.ledger.may_send(feed.peer, grain, able)

@@ -375,6 +375,110 @@ def test_a_whole_grain_that_crawls_changes_hands_only_to_one_that_may_send_it() 
     assert only(pull.next(32.0)).peer == C
 
 
+def test_a_whole_grain_that_crawls_is_relieved_by_one_that_sent_only_a_part_of_it() -> None:
+    """Else a crawling peer keeps from the honest one what a liar spoilt, for as long as it likes."""
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    first = only(pull.next(0.0))
+    pull.received(first.id, 40, 0.4)
+    pull.failed(first.id, 0.4, Fault.TRUNCATED)
+    pull.add_source(B, 0.4)
+    second = only(pull.next(0.4))
+    assert pull.received(second.id, 100, 1.0) == (0,)
+    pull.rejected(0, 1.0)
+    pull.remove_source(A, 1.0)
+    pull.add_source(C, 1.0)
+    owner = only(pull.next(1.0))
+    assert (owner.peer, owner.range) == (C, ByteRange(0, 100))
+    pull.received(owner.id, 1, 2.0)
+    pull.received(owner.id, 2, 3.0)
+    assert pull.due(3.0) == (Abort(C, (owner.id,), "slow"),)
+    relief = only(pull.next(3.0))
+    assert (relief.peer, relief.range) == (B, ByteRange(0, 100))
+    deliver(pull, relief, 3.5)
+    assert pull.complete
+
+
+def test_nor_does_one_that_sent_only_a_part_wait_for_one_that_puts_us_off() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    first = only(pull.next(0.0))
+    pull.received(first.id, 40, 0.4)
+    pull.remove_source(A, 0.4)
+    pull.add_source(B, 0.4)
+    assert pull.received(only(pull.next(0.4)).id, 100, 1.0) == (0,)
+    pull.rejected(0, 1.0)
+    pull.add_source(C, 1.0)
+    owner = only(pull.next(1.0))
+    assert owner.peer == C
+    pull.failed(owner.id, 1.1, Fault.BUSY, retry_after=3600)
+    assert only(pull.next(1.1)).peer == B
+
+
+def test_the_only_grain_is_not_left_to_one_that_crawls_for_want_of_a_measure() -> None:
+    """Else the crawling one's rate would be thought the usual, and the other never be asked."""
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    crawling = only(pull.next(0.0))
+    for step in range(1, 4):
+        pull.received(crawling.id, step, step / 2)
+    pull.add_source(B, 1.5)
+    assert pull.due(1.5) == ()
+    twin = only(pull.next(1.5))
+    assert (twin.peer, twin.range, twin.duplicate) == (B, ByteRange(3, 100), True)
+
+
+def test_a_source_whose_trial_came_to_nothing_is_not_hoped_for_again() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    pull.add_source(B, 0.0)
+    idle = only(pull.next(0.0))
+    pull.failed(idle.id, 20.0, Fault.TRUNCATED)
+    crawling = only(pull.next(20.0))
+    assert crawling.peer != idle.peer
+    for step in range(1, 10):
+        pull.received(crawling.id, 10 * step, 20.0 + step)
+        assert pull.due(20.0 + step) == () and pull.next(20.0 + step) == ()
+
+
+def test_what_a_source_would_bring_much_later_than_another_is_left_to_that_one() -> None:
+    pull, now = measured(400, (A, 20.0), (B, 0.5))
+    window = ByteRange(100 * G, 140 * G)
+    pull.want("reader", window)
+    asked = pull.next(now)
+    assert {span.peer for span in asked} == {A, B}
+    for span in asked:
+        waited_for = window.start <= span.range.start < window.stop
+        assert waited_for == (span.peer == A)
+
+
+def test_a_reader_takes_the_place_of_a_queued_span_if_the_first_is_down_to_a_grain() -> None:
+    pull, now = measured(4, (A, 1.0))
+    head, queued = pull.next(now)
+    assert len(head.range) == len(queued.range) == G
+    (free,) = {0, 1, 2} - {pull.grains.at(head.range.start), pull.grains.at(queued.range.start)}
+    pull.want("reader", ByteRange(free * G, free * G + 1))
+    assert pull.due(now) == (Shorten(queued.id, queued.range.start),)
+    assert pull.flying(head.id) and pull.tally.preempted == 1
+
+
+def test_a_broken_span_leaves_grains_on_parole_to_those_who_were_asked_for_them() -> None:
+    pull = table(3)
+    pull.add_source(A, 0.0)
+    bad = only(pull.next(0.0))
+    pull.received(bad.id, bad.range.stop, 0.1)
+    pull.finished(bad.id, 0.1)
+    pull.rejected(2, 0.1)
+    pull.add_source(B, 0.1)
+    asked = {span.peer: span for span in pull.next(0.1)}
+    whole, other = asked[B], asked[A]
+    assert whole.range == bad.range
+    pull.received(whole.id, 250, 0.2)
+    pull.failed(other.id, 0.2, Fault.TRUNCATED)
+    assert pull.tally.wasted == 100, "what came of it stays"
+    assert pull.received(whole.id, 300, 0.3) == (2,)
+
+
 def test_a_cut_spares_a_later_span_that_already_streams_on_a_lane_of_its_own() -> None:
     pull, now = measured(200, (A, 10.0))
     first, head = pull.next(now)
