@@ -100,6 +100,3 @@ class Quantiles:
         """The value that the fraction ``quantile`` of the values does not exceed; ``default`` if none."""
         values = self._sorted
         return values[min(len(values) - 1, int(quantile * len(values)))] if values else default
-
-    def __len__(self) -> int:
-        return len(self._sorted)

@@ -116,6 +116,15 @@ def test_nearly_as_rare_is_good_enough_if_the_gap_is_larger() -> None:
     assert p.spread(None, 9 * G) == ByteRange(300, 900)
 
 
+def test_nearly_as_rare_is_not_good_enough_if_the_gap_is_smaller() -> None:
+    p = picker(10)
+    for number in range(4):  # sqrt(4) - 1 = 1 holder more than the rarest is tolerated
+        p.source(peer(number), have(9) if number == 0 else have())
+    for _ in range(4):
+        p.spread(None, G)
+    assert p.spread(None, 9 * G) == ByteRange(0, 900)
+
+
 def test_rarity_follows_sources_that_gain_and_leave() -> None:
     p = picker(4)
     p.source(peer(1), have(0, 1))

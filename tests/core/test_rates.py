@@ -70,7 +70,13 @@ def test_quantiles_are_those_of_the_last_values(values: list[float], at: float) 
     found = quantiles.at(at, -1.0)
     assert found in recent
     assert sum(value <= found for value in recent) >= at * len(recent)
-    assert len(quantiles) == len(recent)
+
+
+def test_of_too_many_values_the_oldest_is_forgotten() -> None:
+    quantiles = Quantiles(2)
+    for value in (1.0, 9.0, 5.0):
+        quantiles.add(value)
+    assert quantiles.at(0.0, -1.0) == 5.0 and quantiles.at(1.0, -1.0) == 9.0
 
 
 def test_no_values_no_quantile() -> None:

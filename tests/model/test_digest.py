@@ -36,6 +36,15 @@ def test_the_empty_blob_has_its_well_known_name() -> None:
     assert Digest.of(b"").hex == EMPTY
 
 
+def test_the_spellings_never_change() -> None:
+    digest = Digest(bytes(range(64)))
+    assert Digest.parse(digest.hex.upper()) == Digest.from_base64url(digest.base64url) == digest
+    assert str(digest) == digest.hex == bytes(range(64)).hex() and digest.short == "000102030405"
+    assert digest.etag == f'"{digest.hex}"'
+    assert digest.base64url.startswith("AAECAwQFBgcICQoLDA0ODxAR") and digest.base64url.endswith("PD0-Pw")
+    assert Digest.from_digest_field("sha-512=:" + base64.b64encode(digest.raw).decode() + ":") == digest
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "0" * 127, "0" * 129, "g" * 128, " " + "0" * 127, "0" * 128 + "\n", "٠" * 128, "0x" + "0" * 126],

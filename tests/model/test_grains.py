@@ -62,6 +62,14 @@ def test_the_end_of_the_blob_counts_to_the_last_grain() -> None:
     assert Grains(256, 128).at(256) == 1 and Grains(0, 128).at(0) == 0
 
 
+def test_a_grain_cut_by_a_span_is_covered_but_not_within() -> None:
+    grains = Grains(500, 128)
+    assert grains.covering(ByteRange(1, 257)) == range(3)
+    assert grains.within(ByteRange(1, 257)) == range(1, 2)
+    assert grains.within(ByteRange(1, 500)) == range(1, 4), "the last one is short"
+    assert not grains.within(ByteRange(1, 127))
+
+
 @given(small, st.data())
 def test_covering_and_within_are_what_they_say(grains: Grains, data: st.DataObject) -> None:
     if grains.size == 0:

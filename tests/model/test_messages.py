@@ -87,6 +87,9 @@ class TestGreeting:
             == b"name=a&public-addr=h%3A1&mgmt-addr=h%3A2&request-full-update=true"
         )
 
+    def test_an_update_is_asked_for_only_by_those_who_want_one(self) -> None:
+        assert Greeting("a", "", "h:2").encode() == b"name=a&public-addr=&mgmt-addr=h%3A2"
+
     def test_fields_of_newer_nodes_are_skipped(self) -> None:
         form = b"name=a&public-addr=&mgmt-addr=h:2&request-full-update=false&color=red"
         assert Greeting.decode(form) == Greeting("a", "", "h:2")
@@ -148,6 +151,7 @@ class TestClusterDocument:
         other = {"Name": "b", "ID": "01" * 32, "PublicAddr": "", "MgmtAddr": ":3", "LastAlive": 0}
         document = ClusterDocument("swarm", self.me, (Node("b", PeerID(b"\x01" * 32), "", ":3"),))
         assert document.to_json() == {"Name": "swarm", "Me": me, "Peers": {"b": other}}
+        assert json.loads(document.encode()) == document.to_json()
 
     def test_what_newer_nodes_say_is_skipped_and_last_alive_may_be_missing(self) -> None:
         value = ClusterDocument("swarm", self.me).to_json()

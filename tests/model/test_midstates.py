@@ -34,6 +34,12 @@ def test_the_format_never_changes() -> None:
     )
 
 
+def test_a_list_of_two_is_read_back() -> None:
+    midstates = example(3 * MIB)
+    assert Midstates.decode(midstates.encode()) == midstates
+    assert encoded_length(3 * MIB) == 24 + 2 * 64
+
+
 @given(sizes)
 def test_each_grain_begins_where_the_one_before_ends(size: int) -> None:
     midstates, final = example(size), b"f" * 64

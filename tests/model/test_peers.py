@@ -20,6 +20,10 @@ def test_an_identity_is_read_back(peer: PeerID) -> None:
     assert peer.hex.startswith(peer.short) and peer.short in repr(peer)
 
 
+def test_an_identity_is_printed_as_it_is_read() -> None:
+    assert str(PeerID(b"\x0f" * 32)) == "0f" * 32
+
+
 @pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "g" * 64, "0" * 64 + "\n", "٠" * 64])
 def test_anything_but_64_hex_digits_is_no_identity(text: str) -> None:
     with pytest.raises(Malformed):

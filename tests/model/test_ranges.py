@@ -82,6 +82,29 @@ def test_sets_compare_by_content_and_cannot_be_hashed() -> None:
         hash(one)
 
 
+def test_an_empty_interval_changes_nothing_and_is_always_in() -> None:
+    ranges = RangeSet([ByteRange(3, 5)])
+    ranges.add(9, 9)
+    ranges.remove(4, 4)
+    assert ranges == RangeSet([ByteRange(3, 5)])
+    assert ranges.covers(7, 7) and list(ranges.overlap(4, 4)) == []
+
+
+def test_a_hole_in_a_run_leaves_two() -> None:
+    ranges = RangeSet([ByteRange(0, 9)])
+    ranges.remove(3, 5)
+    assert list(ranges) == [ByteRange(0, 3), ByteRange(5, 9)] and ranges.longest() == ByteRange(5, 9)
+    assert list(ranges.gaps(0, 9)) == [ByteRange(3, 5)]
+    assert ranges.end_of_run(1) == 3 and ranges.end_of_run(4) == 4
+    twin = ranges.copy()
+    twin.add(3, 5)
+    assert twin == RangeSet([ByteRange(0, 9)]) != ranges
+
+
+def test_a_content_range_says_what_came_of_how_much() -> None:
+    assert parse_content_range("bytes 2-4/10") == (ByteRange(2, 5), 10)
+
+
 def test_a_range_speaks_http() -> None:
     assert ByteRange(0, 5).header == "bytes=0-4" and len(ByteRange(2, 5)) == 3
     assert ByteRange(2, 5).content_range(10) == "bytes 2-4/10"
