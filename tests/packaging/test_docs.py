@@ -132,7 +132,12 @@ def test_the_layout_on_disk() -> None:
 def test_the_schema_shown_is_the_one_in_use() -> None:
     source = (DOCS / "../swarm/storage/catalog.py").read_text()
     start, end = re.findall(r":(?:start-after|end-before): (.+)", DISK)
-    assert source.count(start) == 1 and "CREATE TABLE blobs" in source.partition(start)[2].partition(end)[0]
+    assert source.count(start) == 1
+    tables = re.findall(r"CREATE TABLE (\w+)", source.partition(start)[2].partition(end)[0])
+    described = DISK.partition(":end-before:")[2].partition("``user_version``")[0]
+    assert len(tables) > 5
+    for table in tables:
+        assert f"\n``{table}``\n" in described
 
 
 def test_the_service_starts_a_node_with_options_that_exist() -> None:
