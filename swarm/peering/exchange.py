@@ -12,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IConsumer, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -283,6 +284,8 @@ class _Collector(Protocol):
 
 def _innermost(error: Exception) -> BaseException:
     """What Twisted's client wrapped: a cancellation, or what reading a body raised."""
+    if isinstance(error, ConnectingCancelledError):
+        return CancelledError()
     for failure in getattr(error, "reasons", ()):
         if isinstance(failure.value, CancelledError | SwarmError):
             return failure.value

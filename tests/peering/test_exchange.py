@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from swarm.errors import Fault, PeerError, StoreFailed
 from swarm.interfaces import BlobInfo
@@ -531,3 +533,19 @@ def test_a_push_over_a_stale_connection_begins_again(rig: Rig) -> None:
     take_all(rig)
     rig.wires.send(ok(b""))
     assert call.outcome is False
+
+
+def test_what_is_given_up_while_it_connects_was_cancelled_and_did_not_fail() -> None:
+    """Twisted has an error of its own for that, which would be logged as a failure when a node stops."""
+    reactor = MemoryReactorClock()
+    client = PeerClient(
+        dial=lambda address, expected: TCP4ClientEndpoint(reactor, "10.0.0.1", address.port),
+        identify=lambda transport: PEER.id,
+        introduce=lambda: Introduction("us", "test", "pub:1", "mgmt:2"),
+        clock=reactor,
+        limits=PeerLimits(),
+    )
+    call = Call(client.locate(PEER, DIGEST))
+    call.running.cancel()
+    assert isinstance(call.outcome, CancelledError)
+    assert not reactor.getDelayedCalls()
