@@ -34,9 +34,9 @@ from swarm.storage.partials import Partials
 from swarm.storage.settings import StoreSettings
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
+from swarm.testing.simulation.disk import Platter, PowerLoss
 
 from .failing import SYNCING, FailingDisk
-from .platter import Platter, PowerLoss
 
 _T = TypeVar("_T")
 

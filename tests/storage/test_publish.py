@@ -15,8 +15,8 @@ from swarm.model.filenames import Filename
 from swarm.storage import names
 from swarm.storage.layout import Layout
 from swarm.testing.contracts import MIB, at_once, pattern, put
+from swarm.testing.simulation.disk import Platter, PowerLoss
 from tests.contracts.rigs import FilesystemRig, fast
-from tests.storage.platter import Platter, PowerLoss
 
 IMAGES = 12
 

@@ -3,14 +3,14 @@
 Calls go through to a real directory, except that nothing is really synced; beside it a model notes what
 each fsync made durable. The model is weaker than any real file system: of what was not synced, each
 sector, each length and each name may or may not have arrived, independently. Directories are names too,
-and take all below them along.
+and take all below them along. What SQLite writes passes by the model: its files survive as they are.
 """
 
 from __future__ import annotations
 
 import os
 import os.path
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from attrs import define, field
 from swarm.storage.disk import Disk
 
 SECTOR = 4096
+_FREE = 1 << 40
 
 
 class PowerLoss(Exception):
@@ -33,8 +34,13 @@ class _File:
     def __del__(self) -> None:
         os.close(self.fd)
 
+    def latest(self) -> bytes:
+        return os.pread(self.fd, 1 << 30, 0)
+
     def content(self, random: Random) -> bytes:
-        latest = os.pread(self.fd, 1 << 30, 0)
+        latest = self.latest()
+        if latest == self.synced:
+            return latest
         length = random.choice([len(latest), len(self.synced)])
         sectors = []
         for at in range(0, length, SECTOR):
@@ -59,7 +65,12 @@ class _Directory:
 
 
 class Platter(Disk):
-    """Power is lost at the ``at``-th call that changes or syncs something."""
+    """
+    The disk of one process. Power is lost at the ``at``-th call that changes or syncs something.
+
+    :ivar lost: told when that happens.
+    :ivar pages: draws what of a file is in the page cache; None: whatever the kernel says.
+    """
 
     def __init__(self, root: str, at: int = -1) -> None:
         self.root = root
@@ -67,6 +78,8 @@ class Platter(Disk):
         self.calls = 0
         self.dead = False
         self.trace: list[tuple[str, str]] = []
+        self.lost: Callable[[], None] = lambda: None
+        self.pages: Random | None = None
         self._top = _Directory()
         self._fds: dict[int, _File] = {}
 
@@ -74,7 +87,9 @@ class Platter(Disk):
 
     def _step(self, call: str, subject: str) -> None:
         if self.dead or self.calls == self.at:
-            self.dead = True
+            if not self.dead:
+                self.dead = True
+                self.lost()
             raise PowerLoss
         self.calls += 1
         self.trace.append((call, os.path.relpath(subject, self.root) if subject.startswith("/") else subject))
@@ -94,18 +109,68 @@ class Platter(Disk):
 
     def survivor(self, random: Random) -> dict[str, bytes]:
         """One possible platter: file contents by path below the root."""
-        found: dict[str, bytes] = {}
+        return {path: file.content(random) for path, file in self._surviving(random)}
 
-        def look(directory: _Directory, path: str) -> None:
+    def _surviving(self, random: Random) -> Iterator[tuple[str, _File]]:
+        def look(directory: _Directory, path: str) -> Iterator[tuple[str, _File]]:
             for name, was in directory.names.items():
                 value = random.choice(was)
                 if isinstance(value, _Directory):
-                    look(value, f"{path}{name}/")
+                    yield from look(value, f"{path}{name}/")
                 elif value is not None:
-                    found[path + name] = value.content(random)
+                    yield path + name, value
 
-        look(self._top, "")
-        return found
+        return look(self._top, "")
+
+    # -- dying and coming back --------------------------------------------------
+
+    def crash(self) -> None:
+        """The process is gone: its descriptors are closed, and nothing it still tries has an effect."""
+        self.dead = True
+        while self._fds:
+            os.close(self._fds.popitem()[0])
+
+    @property
+    def descriptors(self) -> int:
+        """How many the process has open."""
+        return len(self._fds)
+
+    def restarted(self) -> Platter:
+        """The same disk for the next process; the kernel never went down and knows what was written."""
+        after = Platter(self.root)
+        after._top = self._top
+        return after
+
+    def rebooted(self, root: str, random: Random) -> Platter:
+        """One possible disk after power was lost, in a new directory; all that is left is durable."""
+        after = Platter(root)
+        for path, file in self._surviving(random):
+            data = file.content(random)
+            target = os.path.join(root, path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(fd, data)
+            modified = os.fstat(file.fd).st_mtime_ns
+            os.utime(fd, ns=(modified, modified))
+            directory = after._top
+            for name in path.split("/")[:-1]:
+                if directory.latest(name) is None:
+                    directory.names[name] = [_Directory()]
+                directory = directory.latest(name)
+            directory.names[path.rpartition("/")[2]] = [_File(fd, data)]
+        return after
+
+    def rot(self, path: str, offset: int) -> None:
+        """A bit flips on the platter; nobody is told, and no date changes."""
+        file = self._value(path)
+        fd = os.open(f"/proc/self/fd/{file.fd}", os.O_RDWR)
+        try:
+            found = os.fstat(fd)
+            os.pwrite(fd, bytes([os.pread(fd, 1, offset)[0] ^ 0x10]), offset)
+            os.utime(fd, ns=(found.st_mtime_ns, found.st_mtime_ns))
+            file.synced = file.latest()
+        finally:
+            os.close(fd)
 
     # -- the calls ------------------------------------------------------------
 
@@ -129,24 +194,50 @@ class Platter(Disk):
     def open_write(self, path: str) -> int:
         return self._opened(super().open_write(path), self._value(path))
 
+    def lock(self, path: str) -> int:
+        return self._opened(super().lock(path))
+
+    def close(self, fd: int) -> None:
+        if self._fds.pop(fd, None) is not None:  # else it was closed in the crash, and is another's by now
+            super().close(fd)
+
     def pwritev(self, fd: int, data: Any, offset: int) -> int:
         self._step("pwritev", "file")
         return super().pwritev(fd, data, offset)
+
+    def read_nowait(self, fd: int, length: int, offset: int) -> bytes | None:
+        if self.pages is None:
+            return super().read_nowait(fd, length, offset)
+        if self.pages.random() < 0.2:
+            return None
+        return os.pread(fd, length, offset)
+
+    def free(self, path: str) -> int:
+        return super().free(path) if self.pages is None else _FREE
 
     def fallocate(self, fd: int, length: int) -> None:
         self._step("fallocate", "file")
         super().fallocate(fd, length)
 
+    def ftruncate(self, fd: int, length: int) -> None:
+        self._step("ftruncate", "file")
+        super().ftruncate(fd, length)
+
     def fsync(self, fd: int) -> None:
         self._step("fsync", "file")
         self._fds[fd].synced = os.pread(fd, 1 << 30, 0)
 
-    fdatasync: Callable[[Platter, int], None] = fsync
+    fdatasync: Callable[[Platter, int], None] = fsync  # type: ignore[assignment]  # weaker is allowed
 
     def link_fd(self, fd: int, path: str) -> None:
         self._step("link_fd", path)
         super().link_fd(fd, path)
         self._name(path, self._fds[fd])
+
+    def link(self, source: str, target: str) -> None:
+        self._step("link", target)
+        super().link(source, target)
+        self._name(target, self._value(source))
 
     def rename(self, source: str, target: str) -> None:
         self._step("rename", target)

@@ -1,0 +1,226 @@
+"""What must hold in every run, and the rare paths it should have taken.
+
+The checker is independent of the code: it knows which bytes were put, what was answered, and what it did
+to whose disk, and looks at answers and at files. Numbers refer to the promises of the contract.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from swarm.model.digest import Digest
+from swarm.testing.simulation.disk import PowerLoss
+from swarm.testing.simulation.swarm import NoAnswer, SimNode, Swarm
+
+#: Seconds after which a mended swarm has everything it promised.
+SETTLED = 1800.0
+
+#: Lines of the log that show that a rare path was taken.
+_SIGNS = {
+    "{digest}: copies reached late": "hint delivered",
+    "our copy of {digest} was damaged; pulling it again": "healed by an advisory",
+    "resuming {digest}, {size} bytes": "pull resumed",
+    "{digest}: copies take longer, answering now": "copies took too long",
+    "not dialling {host}: {reason}": "refused to dial",
+}
+_CONVICTION = "{name} ({peer}) gave wrong "
+
+
+@define(eq=False)
+class Blob:
+    """As the checker knows it: ``holders`` vouched for it; a bit flipped on the disks of ``rotten``."""
+
+    digest: Digest
+    data: bytes = field(repr=False)
+    holders: tuple[str, ...] = ()
+    deleted: str = "no"
+    rotten: set[str] = field(factory=set)
+
+    def __str__(self) -> str:
+        return f"{self.digest.short} ({len(self.data)} bytes)"
+
+
+@implementer(ILogObserver)
+class Witness:
+    """I see the log, and note what is wrong and what is rare."""
+
+    def __init__(self, swarm: Swarm, liar: str | None) -> None:
+        self.problems: list[str] = []
+        self.probes: Counter[str] = Counter()
+        self._swarm = swarm
+        self._liar = liar
+
+    def __enter__(self) -> Witness:
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._unraised
+        globalLogPublisher.addObserver(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        globalLogPublisher.removeObserver(self)
+        sys.unraisablehook = self._unraisable
+
+    def problem(self, text: str) -> None:
+        """A promise was broken."""
+        self.problems.append(f"[{self._swarm.timeline.now:.3f} s] {text}")
+
+    def hit(self, probe: str) -> None:
+        """A path was taken."""
+        self.probes[probe] += 1
+
+    def _unraised(self, unraisable: Any) -> None:
+        self.problem(f"unraisable: {unraisable.exc_value!r}")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """See :class:`~twisted.logger.ILogObserver`."""
+        process = self._swarm.timeline.current
+        if process is not None and process.dead:
+            return
+        template = str(event.get("log_format"))
+        if probe := _SIGNS.get(template):
+            self.hit(probe)
+        if template.startswith(_CONVICTION):
+            self.hit("conviction")
+            if event["name"] != self._liar:
+                self.problem(f"an honest peer was convicted: {formatEvent(event)}")
+        failure = event.get("log_failure")
+        if isinstance(failure, Failure):
+            if not failure.check(PowerLoss):
+                where = process.name if process is not None else "nobody"
+                self.problem(f"{where}: {formatEvent(event)}\n{failure.getTraceback()}")
+        elif event.get("log_level") is LogLevel.critical:
+            self.problem(f"critical: {formatEvent(event)}")
+
+
+@define(eq=False)
+class Checks:
+    """The promises, once everything is mended."""
+
+    swarm: Swarm
+    witness: Witness
+    blobs: dict[int, Blob]
+
+    def everything(self) -> None:
+        """Check all of it; what is broken goes to the witness."""
+        if not self.swarm.timeline.until(self._settled, most=SETTLED):
+            self.witness.problem(f"not settled after {SETTLED} s: {self._unsettled()}")
+        for blob in self.blobs.values():
+            self.swarm.play(self._check_blob(blob), most=3600.0)
+        for each in self.swarm.nodes.values():
+            self._check_files(each)
+        self._check_counters()
+        self._stop_all()
+
+    # -- coming to rest ---------------------------------------------------------------------
+
+    def _settled(self) -> bool:
+        return not self._unsettled()
+
+    def _unsettled(self) -> list[str]:
+        """What is still to be done: P13, and every pull ends."""
+        found = []
+        for each in self.swarm.nodes.values():
+            if each.node is None or each.process is None:
+                found.append(f"{each.name} is down: {each.fatal}")
+            elif missing := len(self.swarm.nodes) - 1 - len(each.node.membership.live()):
+                found.append(f"{each.name} misses {missing} peers")
+            elif each.node.fetcher.pulls():
+                found.append(f"{each.name} pulls {each.node.fetcher.pulls()}")
+            elif each.node.replicator.hints_pending:
+                found.append(f"{each.name} has hints")
+        found += [f"{blob} is not gone" for blob in self.blobs.values() if self._lingers(blob)]
+        return found
+
+    def _lingers(self, blob: Blob) -> bool:
+        return blob.deleted == "yes" and any(self._file(each, blob) for each in self.swarm.nodes.values())
+
+    def _file(self, each: SimNode, blob: Blob) -> Path | None:
+        path = Path(each.layout.file(blob.digest, "data"))
+        return path if path.exists() else None
+
+    # -- one blob ---------------------------------------------------------------------------
+
+    async def _check_blob(self, blob: Blob) -> None:
+        if not blob.holders:
+            return  # never acknowledged: it may be there or not
+        copies = [each.name for each in self.swarm.nodes.values() if self._file(each, blob)]
+        if blob.deleted == "no":
+            for name in blob.holders:  # P1
+                if name not in copies and name not in blob.rotten:
+                    self.witness.problem(f"{name} had vouched for {blob} and has it no more")
+            if len(copies) < 2:
+                self.witness.problem(f"{blob} has copies at {copies} only")
+        for name in self.swarm.nodes:
+            await self._check_read(blob, name)
+
+    async def _check_read(self, blob: Blob, name: str) -> None:
+        told = []
+        for _ in range(3):
+            try:
+                answer = await self.swarm.client(name).ask("GET", f"/{blob.digest.hex}", within=300.0)
+            except NoAnswer as e:
+                told.append(str(e))
+                continue
+            if answer.status == 200 and answer.whole:
+                if blob.deleted == "yes":  # P10
+                    self.witness.problem(f"{name} still has {blob}, which was deleted")
+                elif answer.body != blob.data and name not in blob.rotten:
+                    self.witness.problem(f"{name} gave wrong bytes of {blob}")
+                return
+            if answer.status == 404 and blob.deleted != "no":
+                return
+            told.append(f"{answer.status} {answer.body[-200:]!r}")
+        self.witness.problem(f"{name} cannot get {blob}: {told}")
+
+    # -- all of it --------------------------------------------------------------------------
+
+    def _check_files(self, each: SimNode) -> None:
+        """P2: what has a name is whole and right."""
+        rotten = {blob.digest.hex for blob in self.blobs.values() if each.name in blob.rotten}
+        for path in sorted(Path(each.layout.blobs).glob("??/??/*/data")):
+            right = path.parent.name
+            if hashlib.sha512(path.read_bytes()).hexdigest() != right and right not in rotten:
+                self.witness.problem(f"{each.name} holds wrong bytes as {right[:12]}")
+
+    def _check_counters(self) -> None:
+        """P5: bytes that fail verification come from liars only."""
+        counters = self.swarm.counters
+        rotten = any(blob.rotten for blob in self.blobs.values())
+        if counters["grains_rejected"] and not rotten:
+            self.witness.problem(f"{counters['grains_rejected']} grains failed though nobody lied")
+        for name, count in counters.items():
+            if count:
+                self.witness.probes[name] += 1
+
+    def _stop_all(self) -> None:
+        """Every node stops in time and leaves nothing behind."""
+        swarm = self.swarm
+        for each in swarm.nodes.values():
+            if each.node is None or each.process is None:
+                continue
+            stopped = swarm.stop(each.name)
+            if not swarm.timeline.until(lambda stopped=stopped: bool(stopped.called), most=300.0):  # type: ignore[misc]  # bound now
+                self.witness.problem(f"{each.name} does not stop")
+                continue
+            swarm.timeline.until(most=1.0)  # what was aborted is told so in the next turn
+            process = each.process
+            left = [name for _, name in swarm.timeline.pending(process)]
+            left += [
+                f"a socket to {socket.getPeer()}"
+                for socket in swarm.network.sockets
+                if socket.process is process and socket.protocol is not None  # else it is the kernel's
+            ]
+            left += [f"{each.disk.descriptors} descriptors"] * bool(each.disk.descriptors)
+            left += ["a port"] * swarm.network.listens(process) + [f"{process.jobs} threads"] * bool(
+                process.jobs
+            )
+            if left:
+                self.witness.problem(f"{each.name} left behind: {left}")

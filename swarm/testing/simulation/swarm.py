@@ -1,0 +1,396 @@
+"""Real nodes on simulated hosts, and a client that talks to them over HTTP.
+
+Decides how a node is started, dies and comes back. Nodes are made by :func:`swarm.node.create_node`; only
+its arguments are simulated: reactor, threads, disk, and, unless a run is to use real TLS, the peer port's
+encryption, in whose place an address stands for a key.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from functools import cache
+from hashlib import sha512
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import apsw
+import attrs
+from attrs import define, field, frozen
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from swarm.config import Config
+from swarm.model.peers import Address, PeerID
+from swarm.node import Node, Walls, create_node
+from swarm.peering.pushing import BlobBody
+from swarm.pki import Authority, KeyType, peer_id, write_key
+from swarm.storage.layout import Layout
+from swarm.storage.settings import StoreSettings
+from swarm.testing.simulation.disk import Platter
+from swarm.testing.simulation.network import Host, Network
+from swarm.testing.simulation.reactor import START, SimReactor, Timeline
+from swarm.testing.simulation.sockets import Socket
+
+PUBLIC, PEERS = 7040, 7041
+_BEGAN = datetime.datetime.fromtimestamp(START, datetime.UTC) - datetime.timedelta(days=30)
+_DAYS = 365.0 * 40
+
+
+@frozen
+class Answer:
+    """What a client got; ``whole`` if the body ended as it should."""
+
+    status: int
+    body: bytes
+    whole: bool = True
+
+    @property
+    def document(self) -> Any:
+        """The JSON in it."""
+        return json.loads(self.body)
+
+
+class NoAnswer(Exception):
+    """The client does not know what became of its request."""
+
+
+@define(eq=False)
+class SimNode:
+    """One node over all its lives. :attr:`node` is None while it is down."""
+
+    name: str
+    host: Host
+    peer_id: PeerID
+    identity: Path
+    root: Path
+    disk: Platter
+    node: Node | None = None
+    process: SimReactor | None = None
+    boots: int = 0
+    ended: list[dict[str, int]] = field(factory=list)
+    """The pulls' counters of earlier lives."""
+    fatal: list[str] = field(factory=list)
+
+    @property
+    def address(self) -> Address:
+        """Where its peer port is."""
+        return Address(self.host.ip, PEERS)
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are."""
+        return Layout(str(self.root))
+
+
+class Swarm:
+    """
+    I run nodes on one timeline. Use me as a context manager: my files are temporary.
+
+    :ivar torn: did a process die in the middle of an event? What it went on to do is no use looking at.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, seed: object, count: int, *, tls: bool = False, skew: float = 0.0, history: bool = False
+    ) -> None:
+        """
+        Make ``count`` hosts, with no node running.
+
+        :param tls: real mutual TLS instead of addresses that stand for keys.
+        :param skew: clocks differ by up to so many seconds.
+        """
+        self.seed = seed
+        self.tls = tls
+        self.timeline = Timeline(seed, history=history)
+        self.random = Random(f"{seed} swarm")
+        self.network = Network(self.timeline, Random(f"{seed} network"))
+        self.directory = Path(tempfile.mkdtemp(prefix="swarm-sim-", dir=_memory()))
+        self.nodes: dict[str, SimNode] = {}
+        self.torn = False
+        self._skew = skew
+        self._ids: dict[str, PeerID] = {}
+        self._clients: dict[str, Client] = {}
+        self._processes: list[SimReactor] = []
+        for number in range(count):
+            host = self.network.add(f"n{number}")
+            identity, who = _identity(number, host.ip)
+            root = self.directory / f"{host.name}-0"
+            root.mkdir()
+            self.nodes[host.name] = SimNode(host.name, host, who, identity, root, Platter(str(root)))
+            self._ids[host.ip] = who
+
+    def __enter__(self) -> Swarm:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for each in self.nodes.values():
+            if each.process is not None:
+                self._bury(each, power=True)
+        for process in self._processes:
+            process.remains.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # -- lives of nodes -----------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a node on what its disk holds."""
+        each = self.nodes[name]
+        assert each.process is None
+        self.network.boot(each.host)
+        life = f"{self.seed} {name} {each.boots}"
+        skew = Random(f"{self.seed} {name}").uniform(-self._skew, self._skew)
+        process = SimReactor(name, self.network, each.host, random=Random(f"{life} threads"), skew=skew)
+        each.boots += 1
+        each.process = process
+        self._processes.append(process)
+        each.disk.pages = Random(f"{life} pages")
+        each.disk.lost = lambda: self._power_is_gone(each)
+        walls = Walls(disk=each.disk)
+        if not self.tls:
+            walls = Walls(each.disk, _plainly, _dial_plainly, self._whose)
+        config = Config(
+            data=each.root,
+            name=name,
+            http=f"tcp:{PUBLIC}:interface=127.0.0.1",
+            peer=f"tcp:{PEERS}:interface={each.host.ip}",
+            ca=each.identity / "ca.pem",
+            cert=each.identity / "cert.pem",
+            key=each.identity / "key.pem",
+            join=tuple(other.address for other in self.nodes.values() if other is not each),
+            store=StoreSettings(hashers=2),
+        )
+
+        def boot() -> None:
+            each.node = create_node(
+                process,
+                config,
+                random=Random(f"{life} node"),
+                run_blocking=process.run_blocking,
+                fatal=each.fatal.append,
+                walls=walls,
+            )
+            each.node.startService()
+
+        self.timeline.run(process, boot)
+
+    def kill(self, name: str) -> None:
+        """The process dies; the kernel lives on, resets its connections and keeps what was written."""
+        each = self.nodes[name]
+        if each.process is not None:
+            self._bury(each, power=False)
+            each.disk = each.disk.restarted()
+
+    def lose_power(self, name: str) -> None:
+        """The host goes down, and what was not synced may be lost."""
+        each = self.nodes[name]
+        if each.process is not None:
+            self._bury(each, power=True)
+            root = self.directory / f"{name}-{each.boots}"
+            root.mkdir()
+            each.disk = each.disk.rebooted(str(root), self.random)
+            for file in sorted(each.root.glob("catalog.sqlite*")):
+                shutil.copy(file, root)
+            shutil.rmtree(each.root)
+            each.root = root
+
+    def lose_power_within(self, name: str, calls: int) -> None:
+        """The same in the middle of one of the next calls to its disk."""
+        disk = self.nodes[name].disk
+        disk.at = disk.calls + calls
+
+    def _power_is_gone(self, each: SimNode) -> None:
+        # In the middle of a call of this very process: nothing of it goes on, the rest is for later.
+        assert each.process is not None
+        each.process.die()
+        self.torn = True
+        self.timeline.after(0, None, self.lose_power, each.name)
+
+    def _bury(self, each: SimNode, *, power: bool) -> None:
+        assert each.process is not None
+        self.network.end(each.process, power=power)
+        each.disk.crash()
+        if each.node is not None:
+            each.ended.append(attrs.asdict(each.node.fetcher.counters))
+        self._leave_database(each.root)
+        each.process.remains.append(each.node)
+        each.node = each.process = None
+
+    def _leave_database(self, root: Path) -> None:
+        """Leave SQLite's files as they are now: closing the connection, which we must, would tidy them up."""
+        files = sorted(root.glob("catalog.sqlite*"))
+        copies = {file: file.read_bytes() for file in files if not file.name.endswith("-shm")}
+        for connection in apsw.connections():
+            if Path(connection.filename).parent == root:
+                connection.close()
+        for file in root.glob("catalog.sqlite*"):
+            file.unlink()
+        for file, data in copies.items():
+            file.write_bytes(data)
+
+    def stop(self, name: str) -> Deferred[None]:
+        """Stop a node politely; fires when it has ended. The process stays, to be looked at."""
+        each = self.nodes[name]
+        assert each.node is not None and each.process is not None
+        stopped: Deferred[None] = self.timeline.run(each.process, maybeDeferred, each.node.stopService)
+        return stopped
+
+    # -- the world around them ----------------------------------------------------------
+
+    def client(self, name: str) -> Client:
+        """A client on the host of a node."""
+        if name not in self._clients:
+            self._clients[name] = Client(self, self.nodes[name])
+        return self._clients[name]
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What all pulls of all nodes in all their lives add up to."""
+        total: Counter[str] = Counter()
+        for each in self.nodes.values():
+            for life in each.ended:
+                total.update(life)
+            if each.node is not None:
+                total.update(attrs.asdict(each.node.fetcher.counters))
+        return total
+
+    def play(self, work: Coroutine[Any, Any, Any], *, most: float) -> Any:
+        """
+        Let time pass until ``work`` is done.
+
+        :raises AssertionError: it takes more than ``most`` simulated seconds.
+        """
+        outcome: list[Any] = []
+        Deferred.fromCoroutine(work).addBoth(outcome.append)
+        assert self.timeline.until(lambda: bool(outcome), most=most), f"not done after {most} s"
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]
+
+    def _whose(self, transport: Socket) -> PeerID:
+        """Instead of a certificate."""
+        return self._ids[transport.getPeer().host]
+
+
+@implementer(IAgentEndpointFactory)
+class Client:
+    """Requests to one node's public API, each over a connection of its own."""
+
+    def __init__(self, swarm: Swarm, at: SimNode) -> None:
+        self._at = at
+        self.process = SimReactor(
+            f"client of {at.name}", swarm.network, at.host, random=Random(f"{swarm.seed} client {at.name}")
+        )
+        reactor: Any = self.process
+        self._agent = Agent.usingEndpointFactory(reactor, self, HTTPConnectionPool(reactor, persistent=False))
+
+    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
+        """See :class:`~twisted.web.iweb.IAgentEndpointFactory`."""
+        return TCP4ClientEndpoint(self.process, "127.0.0.1", PUBLIC, 10)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        span: str | None = None,
+        within: float = 120.0,
+    ) -> Answer:
+        """
+        One request and its whole answer.
+
+        :param span: a ``Range``.
+
+        :raises NoAnswer: it never came, or not in time.
+        """
+        asking = Deferred.fromCoroutine(self._ask(method, path, body, span))
+        clock: Any = self.process
+        asking.addTimeout(within, clock)
+        try:
+            return await asking
+        except Exception as e:
+            raise NoAnswer(f"{method} {path[:12]}: {e!r}") from e
+
+    async def _ask(self, method: str, path: str, body: bytes | None, span: str | None) -> Answer:
+        producer: Any = None
+        if body is not None:
+
+            async def read(offset: int, length: int) -> bytes:
+                return body[offset : offset + length]
+
+            producer = BlobBody(read, len(body))
+        headers = Headers({} if span is None else {"Range": [span]})
+        uri = f"http://127.0.0.1:{PUBLIC}{path}"
+        response = await self._agent.request(method.encode(), uri.encode(), headers, producer)
+        done: Deferred[tuple[bytes, bool]] = Deferred(lambda _: collected.transport.abortConnection())
+        collected: Any = _Body(done)
+        response.deliverBody(collected)
+        data, whole = await done
+        return Answer(response.code, data, whole)
+
+
+class _Body(Protocol):
+    def __init__(self, done: Deferred[tuple[bytes, bool]]) -> None:
+        self._done = done
+        self._data = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if not self._done.called:
+            self._done.callback((bytes(self._data), bool(reason.check(ResponseDone))))
+
+
+def _plainly(endpoint: IStreamServerEndpoint, credentials: object, *, clock: object) -> IStreamServerEndpoint:
+    return endpoint
+
+
+def _dial_plainly(
+    reactor: Any, address: Address, credentials: object, *, expected: object, timeout: float
+) -> IStreamClientEndpoint:
+    return TCP4ClientEndpoint(reactor, address.host, address.port, timeout)
+
+
+def _memory() -> str | None:
+    """Files in memory, where there is such a place: a run writes a lot and keeps nothing."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@cache
+def _authority() -> tuple[Path, Authority]:
+    directory = Path(tempfile.mkdtemp(prefix="swarm-sim-ca-"))
+    authority = Authority.create("simulation", now=_BEGAN, days=_DAYS, key_type=KeyType.ED25519)
+    return directory, authority
+
+
+@cache
+def _identity(number: int, ip: str) -> tuple[Path, PeerID]:
+    """The same key for a number in every process, or no run could be repeated; made once in each."""
+    parent, authority = _authority()
+    directory = parent / str(number)
+    directory.mkdir()
+    key = Ed25519PrivateKey.from_private_bytes(sha512(f"node {number}".encode()).digest()[:32])
+    certificate = authority.issue(f"n{number}", [ip], key.public_key(), now=_BEGAN, days=_DAYS)
+    write_key(directory / "key.pem", key)
+    (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    return directory, peer_id(certificate)
