@@ -183,11 +183,16 @@ class Pull:
         await self._tasks.stop()
         self._count_tally()
         try:
-            await (self._partial.checkpoint() if keep else self._partial.discard())
+            await (self._partial.checkpoint() if keep and not self._worthless else self._partial.discard())
         except LocalError as e:
             self.log.warn("leaving {digest}: {error}", digest=self.digest.short, error=e)
         finally:
             self._close_if_unread()
+
+    @property
+    def _worthless(self) -> bool:
+        """Did it fail without one verified byte? What peers claim must not occupy the disk for days."""
+        return isinstance(self.error, PullFailed) and not (self._verified or self._partial.journaled)
 
     def fail(self, error: LocalError) -> None:
         """End with this error; readers get it."""

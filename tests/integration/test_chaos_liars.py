@@ -192,6 +192,12 @@ def test_alone_a_bad_peer_gives_right_bytes_or_no_ended_answer(trial: Trial, kin
         assert get.answer.status == 404 or b"cannot pull" in get.answer.body
 
 
+def test_what_useless_peers_claimed_does_not_occupy_the_disk(trial: Trial) -> None:
+    left = {each.name.partition(".")[0] for each in (trial.puller.data / "partial").iterdir()}
+    for kind in ("whole", "gzip", "etag", "broken", "heads", "garbage", "says-nothing"):
+        assert trial.cases[kind].alone.digest not in left, kind
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HARMLESS and kind != "drips"])
 def test_alone_a_bad_peer_ends_in_an_error_in_time(trial: Trial, kind: str) -> None:
     get = trial.cases[kind].alone

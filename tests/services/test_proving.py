@@ -432,3 +432,22 @@ def test_a_reader_of_a_size_that_was_a_lie_may_be_opened_anew(make: Callable[...
     assert world.served() == BLOB
     assert world.fetcher.counters.pulls_started == 1
     assert not world.fetcher.retries(DIGEST)
+
+
+def test_a_pull_that_failed_without_one_good_byte_leaves_nothing_on_the_disk(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    world.peer("coded", BLOB, faults=deque([Fault.CODED] * 100))
+    with pytest.raises(PullFailed):
+        world.served()
+    assert world.store.usage().partials == 0
+
+
+def test_what_a_failed_pull_verified_is_kept(make: Callable[..., World]) -> None:
+    world = make(patience=3.0)
+    node = world.peer("a", BLOB)
+    node.tamper = stalling_after(node, 3 * MIB)
+    with pytest.raises(PullFailed):
+        world.served()
+    assert world.store.usage().partials == 1
