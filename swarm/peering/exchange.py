@@ -64,7 +64,7 @@ class Exchanges:
         clock: IReactorTime,
         limits: PeerLimits,
     ) -> None:
-        self._open: set[Meter] = set()
+        self._open: dict[Meter, None] = {}
         self.clock = clock
         self.limits = limits
         self._dial = dial

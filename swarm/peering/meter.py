@@ -42,7 +42,7 @@ class Metered:
     endpoint: IStreamClientEndpoint
     clock: IReactorTime
     identify: Callable[[Any], PeerID]
-    open: set[Meter]
+    open: dict[Meter, None]
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """See :class:`~twisted.internet.interfaces.IStreamClientEndpoint`."""
@@ -190,12 +190,12 @@ class Meter(ProtocolWrapper, TimeoutMixin):
 
     def connectionMade(self) -> None:
         """Twisted: connected."""
-        self._metered.open.add(self)
+        self._metered.open[self] = None
         super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: over."""
         self._over = True
-        self._metered.open.discard(self)
+        self._metered.open.pop(self, None)
         self.setTimeout(None)
         super().connectionLost(reason)

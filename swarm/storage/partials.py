@@ -34,7 +34,7 @@ class Partials:
     _rooms: dict[Digest, Reservation] = field(factory=dict)
     _beginning: Counter[Digest] = field(factory=Counter)
     _active: dict[Digest, Partial] = field(factory=dict)
-    _open: set[Partial] = field(factory=set)
+    _open: dict[Partial, None] = field(factory=dict)
     log = Logger()
 
     async def begin(self, digest: Digest, size: int) -> Partial:
@@ -71,7 +71,7 @@ class Partials:
             raise
         partial = Partial(files, self.workshop, gone=bind(self._forget, digest), closed=self._closed)
         self._active[digest] = partial
-        self._open.add(partial)
+        self._open[partial] = None
         return partial
 
     async def unfinished(self, held: Callable[[Digest], bool], now: float) -> Sequence[tuple[Digest, int]]:
@@ -142,7 +142,7 @@ class Partials:
 
     def _closed(self, partial: Partial) -> None:
         """It is no longer open."""
-        self._open.discard(partial)
+        self._open.pop(partial, None)
         if self._active.get(partial.digest) is partial:
             del self._active[partial.digest]
 

@@ -55,7 +55,7 @@ class StreamingSite(server.Site):
         self.admit = admit
         self.limits = limits or WebLimits()
         self._observer = observer
-        self._channels: set[Channel] = set()
+        self._channels: dict[Channel, None] = {}  # in the order they came, not as they lie in memory
         self._clients: Counter[str] = Counter()
         self._date = (-1, b"")
 
@@ -81,13 +81,13 @@ class StreamingSite(server.Site):
 
     def opened(self, channel: Channel) -> None:
         """A connection was made."""
-        self._channels.add(channel)
+        self._channels[channel] = None
         if client := client_key(channel.getPeer()):
             self._clients[client] += 1
 
     def closed(self, channel: Channel) -> None:
         """A connection is gone."""
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         if client := client_key(channel.getPeer()):
             self._clients[client] -= 1
             self._clients += Counter()  # drops those at zero
