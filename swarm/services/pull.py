@@ -88,6 +88,7 @@ class Pull:
         self._publishing = False
         self._published = False
         self._stopped = False
+        self._saved = False
         self._sources = Sources()
         self._unfit: set[PeerID] = set()
         self._saving = Saving(
@@ -187,6 +188,7 @@ class Pull:
         except LocalError as e:
             self.log.warn("leaving {digest}: {error}", digest=self.digest.short, error=e)
         finally:
+            self._saved = True
             self._close_if_unread()
 
     @property
@@ -390,5 +392,5 @@ class Pull:
         self._counters.spans_aborted += tally.aborts
 
     def _close_if_unread(self) -> None:
-        if self._stopped and not self._readers:
+        if self._saved and not self._readers:  # not while the last checkpoint needs the files
             self._partial.close()

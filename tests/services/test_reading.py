@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from attrs import evolve
 
 from swarm.errors import PullFailed
+from swarm.interfaces import IBlobReader
+from swarm.model.digest import Digest
 from swarm.model.midstates import Midstates
 from swarm.model.ranges import ByteRange, RangeSet
 from swarm.services.reading import HELD_BACK, PullReader
+from swarm.testing.memory import MemoryStore
 from tests.services.world import (
     BLOB,
     DIGEST,
     GRAINS,
     MIB,
     SHA512,
+    SlowPartial,
     World,
     drain,
     flipping,
@@ -134,6 +138,37 @@ def test_readers_of_a_failed_pull_fail(make: Callable[..., World], midstates: bo
     with pytest.raises(PullFailed):
         world.run(reader.available(0, 1))
     reader.close()
+
+
+def test_a_reader_that_fails_with_its_pull_leaves_it_time_to_save(make: Callable[..., World]) -> None:
+    world = make()
+    node = world.peer("a", BLOB, rate=MIB)
+    node.tamper = stalling_after(node, 2 * MIB)
+    still_open: list[bool] = []
+
+    class Watched(SlowPartial):
+        async def checkpoint(self) -> None:
+            await super().checkpoint()
+            still_open.append(not self.closed)
+
+    async def partial(digest: Digest, size: int) -> SlowPartial:
+        plain = await MemoryStore.partial(world.store, digest, size)
+        return Watched(world.store, digest, plain.grains, plain._pull, plain.journaled)
+
+    world.store.partial = partial  # type: ignore[method-assign]
+    reader = world.run(world.fetcher.open(DIGEST))
+    with pytest.raises(PullFailed):
+        world.run(closing(reader, drain(reader, 0, len(BLOB))))
+    world.settle()
+    assert still_open and all(still_open)
+
+
+async def closing(reader: IBlobReader, work: Awaitable[bytes]) -> bytes:
+    """As the API does."""
+    try:
+        return await work
+    finally:
+        reader.close()
 
 
 def test_a_grain_taken_back_fails_whom_it_was_given_and_nobody_else(make: Callable[..., World]) -> None:
