@@ -79,15 +79,19 @@ def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) ->
     """
     late: dict[Flight, float] = {}
     for feed in pace.rates:
-        if feed is not thief and feed.flights:
-            flight = feed.flights[0]
-            needs = _hoped(feed, flight.left, pace, trial)
-            late[flight] = max(needs, pace.now - flight.heard)
+        if feed is thief:
+            continue
+        left = 0
+        for flight in feed.flights:
+            left += flight.left
+            if not flight.lost:  # lost ones are in its way: they are drained first
+                late[flight] = max(_hoped(feed, left, pace, trial), pace.now - feed.flights[0].heard)
+                break
     best: Late | None = None
     for flight, theirs in late.items():
         if flight.rival is not None:
             theirs = min(theirs, late.get(flight.rival, theirs))
-        if flight.lost or (best is not None and theirs <= best.theirs):
+        if best is not None and theirs <= best.theirs:
             continue
         mine = lag + _hoped(thief, flight.left, pace, trial)
         one_grain = grains.at(flight.at) == grains.at(flight.stop - 1)

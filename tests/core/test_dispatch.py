@@ -415,6 +415,31 @@ def test_nor_does_one_that_sent_only_a_part_wait_for_one_that_puts_us_off() -> N
     assert only(pull.next(1.1)).peer == B
 
 
+def test_a_whole_grain_is_not_left_queued_behind_a_lost_span_that_crawls() -> None:
+    pull = table(2)
+    pull.add_source(A, 0.0)
+    head = only(pull.next(0.0))
+    pull.received(head.id, 101, 0.5)
+    pull.add_source(B, 0.6)
+    bad = only(pull.next(0.6))
+    assert pull.received(bad.id, 100, 0.7) == (0,)
+    pull.rejected(0, 0.7)
+    pull.received(head.id, 102, 1.5)
+    pull.due(1.5)
+    twin, queued = pull.next(1.5)
+    assert (twin.peer, twin.duplicate) == (B, True)
+    assert (queued.peer, queued.range) == (A, ByteRange(0, 100)), "B sent it bad"
+    assert pull.received(twin.id, 200, 1.6) == (1,)
+    pull.rejected(1, 1.6)
+    assert pull.wanted(head.id, 150) == (), "lost"
+    deliver(pull, only(pull.next(1.6)), 1.7)
+    assert pull.due(1.7) == ()
+    pull.add_source(C, 1.8)
+    assert pull.due(1.8) == (Abort(A, (head.id, queued.id), "slow"),)
+    relief = only(pull.next(1.8))
+    assert (relief.peer, relief.range) == (C, ByteRange(0, 100))
+
+
 def test_the_only_grain_is_not_left_to_one_that_crawls_for_want_of_a_measure() -> None:
     """Else the crawling one's rate would be thought the usual, and the other never be asked."""
     pull = table(1)

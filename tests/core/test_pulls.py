@@ -145,6 +145,26 @@ def test_two_crawling_sources_do_not_hold_up_the_end_either() -> None:
     assert pull.now < 35
 
 
+@pytest.mark.parametrize("seed", range(48))
+def test_a_liar_and_a_crawling_source_together_do_not_hold_up_an_honest_one(seed: int) -> None:
+    """What the liar spoilt together with the honest one would else be left to the one that crawls."""
+    chance = Random(seed)
+    grains = grains_of(chance.randrange(1, 9), GRAIN)
+    honest = Source(RATE * chance.choice([0.1, 0.5, 1.0, 3.0]))
+    liar = Source(RATE * chance.choice([0.1, 0.5, 1.0]), lies=frozenset(range(grains.count)))
+    crawling = Source(50.0, chunk=10)
+    pull = Pull(grains, {1: honest, 2: liar, 3: crawling}, seed=seed, exile=seed % 2 == 0)
+    assert pull.run() < 30
+    proven(pull)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_source_that_crawls_and_one_never_asked_bring_a_single_grain(seed: int) -> None:
+    pull = Pull(grains_of(1, GRAIN), {1: Source(100.0, chunk=1), 2: Source(RATE)}, seed=seed)
+    assert pull.run() < 3
+    proven(pull)
+
+
 def test_a_liar_is_told_from_the_honest_and_its_grains_come_from_others() -> None:
     sources = {1: Source(RATE), 2: Source(RATE, lies=frozenset(range(32))), 3: Source(RATE)}
     pull = Pull(grains_of(32, GRAIN), sources, exile=False)
