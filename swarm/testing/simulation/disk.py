@@ -137,13 +137,13 @@ class Platter(Disk):
 
     def restarted(self) -> Platter:
         """The same disk for the next process; the kernel never went down and knows what was written."""
-        after = Platter(self.root)
+        after = type(self)(self.root)
         after._top = self._top
         return after
 
     def rebooted(self, root: str, random: Random) -> Platter:
         """One possible disk after power was lost, in a new directory; all that is left is durable."""
-        after = Platter(root)
+        after = type(self)(root)
         for path, file in self._surviving(random):
             data = file.content(random)
             target = os.path.join(root, path)

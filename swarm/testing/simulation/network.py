@@ -9,6 +9,7 @@ TCP does: nothing is lost or changes its order within a connection. What its two
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import log10
 from random import Random
 from typing import Any
 
@@ -43,7 +44,14 @@ class Link:
 class Network:
     """I connect hosts."""
 
-    def __init__(self, timeline: Timeline, random: Random) -> None:
+    def __init__(
+        self, timeline: Timeline, random: Random, *, bandwidth: tuple[float, float] = (1e6, 1e8)
+    ) -> None:
+        """
+        Begin with no hosts.
+
+        :param bandwidth: what links have at least and at most, in bytes a second.
+        """
         self.timeline = timeline
         self.random = random
         self.hosts: dict[str, Host] = {}
@@ -53,6 +61,7 @@ class Network:
         self._listening: dict[tuple[str, int], Port] = {}
         self._stuck: dict[Socket, float] = {}
         self._ports = 32768
+        self._bandwidth = tuple(map(log10, bandwidth))
 
     # -- making it ------------------------------------------------------------------
 
@@ -62,7 +71,7 @@ class Network:
         draw = self.random
         for other in self.hosts:
             for pair in ((name, other), (other, name)):
-                self.links[pair] = Link(10 ** draw.uniform(-3.3, -1.2), 10 ** draw.uniform(6.0, 8.0))
+                self.links[pair] = Link(10 ** draw.uniform(-3.3, -1.2), 10 ** draw.uniform(*self._bandwidth))
         self.hosts[name] = host
         return host
 

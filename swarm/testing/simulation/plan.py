@@ -7,7 +7,7 @@ bits rot, and only of blobs that another node has vouched for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from attrs import frozen
@@ -19,7 +19,7 @@ _SIZES: tuple[Callable[[Random], int], ...] = (
     lambda draw: draw.randint(1, 200_000),
     lambda draw: (1 << 20) + draw.choice([-1, 0, 1]),
     lambda draw: draw.randint(1 << 20, 6 << 20),
-    lambda draw: draw.randint(2 << 20, 6 << 20),
+    lambda draw: draw.randint(2 << 20, 12 << 20),
 )
 FAULTS = ("kill", "power", "power in a call", "cut", "one-way cut", "slow", "rot")
 
@@ -67,11 +67,12 @@ class Fault:
 
 @frozen
 class Plan:
-    """A run."""
+    """A run. Links have between so many and so many bytes a second."""
 
     seed: int
     tls: bool
     skew: float
+    bandwidth: tuple[float, float]
     nodes: tuple[str, ...]
     liar: str | None
     puts: tuple[Put, ...]
@@ -98,9 +99,11 @@ def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:
         Put(when(stop=60.0), draw.choice(nodes), blob, draw.choice(_SIZES)(draw))
         for blob in range(draw.randint(2, 6))
     )
+    crowd = draw.random() < 0.4  # all at once, so that pulls feed pulls
+
     gets = tuple(
         Get(
-            when(put.at, FAULTS_END),
+            put.at + draw.uniform(8.0, 9.0) if crowd else when(put.at, FAULTS_END),
             draw.choice(nodes),
             put.blob,
             tuple(sorted((draw.random(), draw.random()))) if draw.random() < 0.3 else None,  # type: ignore[arg-type]  # of two
@@ -113,13 +116,14 @@ def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:
         Delete(when(put.at, FAULTS_END), draw.choice(nodes), put.blob) for put in puts if draw.random() < 0.2
     )
     faults = tuple(
-        _fault(draw, draw.choice(kinds), nodes, liar, when())
+        _fault(draw, draw.choice(kinds), nodes, liar, *_moment(draw, gets))
         for _ in range(draw.randint(0, 12) if kinds else 0)
     )
     return Plan(
         seed,
         draw.random() < 0.05 if tls is None else tls,
         draw.choice([0.0, 0.0, 5.0, 86400.0]),
+        draw.choice([(1e6, 1e8), (1e6, 1e8), (2e5, 2e6)]),
         nodes,
         liar,
         puts,
@@ -129,9 +133,21 @@ def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:
     )
 
 
-def _fault(draw: Random, kind: str, nodes: tuple[str, ...], liar: str | None, at: float) -> Fault:
+def _moment(draw: Random, gets: Sequence[Get]) -> tuple[float, str | None]:
+    """When something breaks, and where if that matters: as often as not while somebody waits for a blob."""
+    if not gets or draw.random() < 0.5:
+        return draw.uniform(2.0, FAULTS_END), None
+    get = draw.choice(gets)
+    return min(FAULTS_END, get.at + 10 ** draw.uniform(-2, 1.3)), get.node
+
+
+def _fault(
+    draw: Random, kind: str, nodes: tuple[str, ...], liar: str | None, at: float, node: str | None
+) -> Fault:
     lasts = 10 ** draw.uniform(-1, 1.6)
     some = tuple(draw.sample(nodes, draw.randint(1, len(nodes) - 1)))
+    if node is not None:
+        some = (node, *(each for each in some[1:] if each != node))
     if kind == "rot" and liar is not None:
         some = (liar,)
     elif kind not in ("cut", "one-way cut"):

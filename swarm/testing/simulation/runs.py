@@ -53,7 +53,9 @@ def run(seed: int, *, tls: bool | None = None, history: bool = False) -> Outcome
 
 
 def _play(plan: Plan, history: bool) -> Outcome:
-    swarm = Swarm(plan.seed, len(plan.nodes), tls=plan.tls, skew=plan.skew, history=history)
+    swarm = Swarm(
+        plan.seed, len(plan.nodes), tls=plan.tls, skew=plan.skew, bandwidth=plan.bandwidth, history=history
+    )
     with only_what_is_injected() as leaks, swarm, Witness(swarm, plan.liar) as witness:
         this = _Run(plan, swarm, witness)
         this.play()

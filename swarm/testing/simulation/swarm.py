@@ -109,19 +109,28 @@ class Swarm:
     log = Logger()
 
     def __init__(
-        self, seed: object, count: int, *, tls: bool = False, skew: float = 0.0, history: bool = False
+        self,
+        seed: object,
+        count: int,
+        *,
+        tls: bool = False,
+        skew: float = 0.0,
+        bandwidth: tuple[float, float] = (1e6, 1e8),
+        disk: type[Platter] = Platter,
+        history: bool = False,
     ) -> None:
         """
         Make ``count`` hosts, with no node running.
 
         :param tls: real mutual TLS instead of addresses that stand for keys.
         :param skew: clocks differ by up to so many seconds.
+        :param disk: another one for all nodes: a mutant, for tests of the tests.
         """
         self.seed = seed
         self.tls = tls
         self.timeline = Timeline(seed, history=history)
         self.random = Random(f"{seed} swarm")
-        self.network = Network(self.timeline, Random(f"{seed} network"))
+        self.network = Network(self.timeline, Random(f"{seed} network"), bandwidth=bandwidth)
         self.directory = Path(tempfile.mkdtemp(prefix="swarm-sim-", dir=_memory()))
         self.nodes: dict[str, SimNode] = {}
         self.torn = False
@@ -134,7 +143,7 @@ class Swarm:
             identity, who = _identity(number, host.ip)
             root = self.directory / f"{host.name}-0"
             root.mkdir()
-            self.nodes[host.name] = SimNode(host.name, host, who, identity, root, Platter(str(root)))
+            self.nodes[host.name] = SimNode(host.name, host, who, identity, root, disk(str(root)))
             self._ids[host.ip] = who
 
     def __enter__(self) -> Swarm:

@@ -1,0 +1,74 @@
+"""The checks can fail: with a fault put into the product or its disk, a few seeds are enough to notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.storage.ledgers import Tombstones
+from swarm.testing.simulation.disk import Platter
+from swarm.testing.simulation.runs import run
+from swarm.testing.simulation.sockets import Socket
+
+SEEDS = range(12)
+
+
+def problems(seeds: range = SEEDS) -> str:
+    """What the first seed that notices anything says."""
+    for seed in seeds:
+        if found := run(seed, tls=False).problems:
+            return "\n".join(found)
+    return ""
+
+
+def test_files_that_are_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgets(self: Platter, fd: int) -> None:
+        self._step("fsync", "file")
+
+    monkeypatch.setattr(Platter, "fsync", forgets)
+    monkeypatch.setattr(Platter, "fdatasync", forgets)
+    assert "wrong bytes" in problems()
+
+
+def test_directories_that_are_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Platter, "fsync_dir", lambda self, path: self._step("fsync_dir", path))
+    assert "had vouched for" in problems(range(1, 12))
+
+
+def test_a_deletion_that_forgets_who_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgets(self: Tombstones, digest: object, peers: object) -> None:
+        pass
+
+    monkeypatch.setattr(Tombstones, "owe", forgets)
+    assert "is not gone" in problems(range(2, 12))
+
+
+def test_bytes_that_change_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that spoils what it sends is convicted, and the checker, which knows of no liar, objects."""
+    write = Socket.write
+
+    def spoils(self: Socket, data: bytes) -> None:
+        if self.process.name == "n1" and len(data) > 1000:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        write(self, data)
+
+    monkeypatch.setattr(Socket, "write", spoils)
+    assert "an honest peer was convicted" in problems()
+
+
+def test_the_global_reactor_and_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    from swarm.services.membership import Membership
+
+    live = Membership.live
+
+    def leaks(self: Membership) -> object:
+        import random
+        import time
+
+        namespace = {"time": time, "random": random, "__name__": "swarm.services.membership"}
+        exec("time.time(); random.random()", namespace)
+        return live(self)
+
+    monkeypatch.setattr(Membership, "live", leaks)
+    found = problems(range(1))
+    assert "time.time by swarm.services.membership" in found
+    assert "random.random by swarm.services.membership" in found
