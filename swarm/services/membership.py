@@ -72,6 +72,7 @@ class Membership:
         self._book = book
         self._noted: frozenset[Peer] = frozenset()  # what the book says
         self._noted_at = clock.seconds()
+        self._noting = False
         self._clock = clock
         self._tasks = tasks
         self._came = came
@@ -138,13 +139,15 @@ class Membership:
         """Keep whom we met, when that changed or is old."""
         met = [(each.peer, each.last_alive) for each in self.known() if each.last_alive is not None]
         peers = frozenset(peer for peer, _ in met)
-        if peers == self._noted and now - self._noted_at < self._settings.note_every:
+        if self._noting or (peers == self._noted and now - self._noted_at < self._settings.note_every):
             return
-        self._noted, self._noted_at = peers, now
+        self._noting, self._noted, self._noted_at = True, peers, now
         try:
             await self._book.save(met)
         except LocalError as e:
             self.log.error("cannot note whom this node met: {error}", error=e)
+        finally:
+            self._noting = False
 
     async def refresh(self) -> tuple[str, ...]:
         """
@@ -285,6 +288,7 @@ class Membership:
                     peer=peer.short,
                     address=each.address,
                 )
+                self._tasks.start("noting a peer", self._note(self._clock.seconds()))
                 self._came(each)
 
 

@@ -22,6 +22,7 @@ from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
+    close_all,
     make_file,
     nobody_convicted,
     nothing_torn,
@@ -84,6 +85,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         for index in range(3):
             made.source(f"source{index}")
         yield made
+        close_all(swarm)
 
 
 def journaled(node: Node, digest: str) -> int:

@@ -16,6 +16,7 @@ from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
+    close_all,
     make_file,
     nobody_convicted,
     nothing_torn,
@@ -75,6 +76,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         made = Network(swarm, sources, relays, puller, path, Random(seed()))
         wait_until(lambda: all(source.name in alive(puller) for source in sources), "they meet")
         yield made
+        close_all(swarm)
 
 
 def alive(node: Node) -> set[str]:

@@ -126,6 +126,7 @@ def test_a_202_becomes_a_copy_when_a_peer_is_back(tmp_path: Path) -> None:
     with swarm_in(tmp_path / "swarm") as swarm:
         here, there = swarm.full(2)
         there.kill()
+        time.sleep(1)  # until it noted whom it met
         here.restart()  # nobody tells it of its peer: it remembers
         status, _, answer = here.request("PUT", "/a.bin", b"a" * 100_000)
         assert status == 202

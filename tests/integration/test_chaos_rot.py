@@ -88,6 +88,7 @@ def test_a_copy_an_operator_edited_is_never_served(tmp_path: Path) -> None:
         swarm.wait_acquainted([here, there, reader])
         assert reader.get(digest) == DATA
         assert there.get(digest) == DATA
+        wait_until(lambda: there.has(digest) and reader.has(digest), "published")
         assert nothing_torn(there) == nothing_torn(reader) == 1
         no_surprises(here, there, reader)
 
