@@ -26,7 +26,7 @@ from swarm import __version__
 from swarm.api.app import PublicAPI, Services
 from swarm.api.media import MediaLimits, MediaProbe
 from swarm.api.metalink import PieceHashes
-from swarm.api.metrics import NodeCollector, WebMetrics
+from swarm.api.metrics import GrainMetrics, NodeCollector, WebMetrics
 from swarm.api.status import NodeFacts
 from swarm.api.tokens import Guard, Tokens
 from swarm.config import BadConfig, Config
@@ -177,6 +177,7 @@ class Node(Service):
             tasks=self._tasks,
             came=self._came,
         )
+        registry = CollectorRegistry()
         self.fetcher = Fetcher(
             self.store,
             self.store.tombstones,
@@ -190,6 +191,7 @@ class Node(Service):
             tasks=self._tasks,
             midstates=sha512.provides_midstates,
             acquainted=self.membership.acquainted,
+            watch=GrainMetrics(registry),
         )
         self.replicator = Replicator(
             self.store,
@@ -233,7 +235,6 @@ class Node(Service):
             clock=reactor,
             limits=config.peering,
         )
-        registry = CollectorRegistry()
         self._peer_metrics = WebMetrics(registry, "swarm_peer")
         registry.register(
             NodeCollector(

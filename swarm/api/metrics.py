@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -49,6 +49,32 @@ class WebMetrics:
     def rejected(self, status: int) -> None:
         """What was no request was answered."""
         self._requests.labels("none", str(status)).inc()
+
+
+class GrainMetrics:
+    """How long grains take, and whose are bad; a :class:`~swarm.services.progress.GrainWatch`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._latency = Histogram(
+            "swarm_grain_seconds",
+            "From asking for a grain to its verification",
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+            registry=registry,
+        )
+        self._bad = Counter(
+            "swarm_bad_grains",
+            "Grains that proved wrong: of a liar, a suspect, self",
+            ["whose"],
+            registry=registry,
+        )
+
+    def verified(self, seconds: float) -> None:
+        """A grain passed."""
+        self._latency.observe(seconds)
+
+    def failed(self, whose: str) -> None:
+        """A grain did not."""
+        self._bad.labels(whose).inc()
 
 
 class NodeCollector(Collector):

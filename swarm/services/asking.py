@@ -43,9 +43,10 @@ class Asking:
         clock: IReactorTime,
         tasks: Tasks,
         counters: Counters,
-        arrived: Callable[[int], None],
+        arrived: Callable[[int, float], None],
         unfit: Callable[[PeerID, str], None],
         failed: Callable[[LocalError], None],
+        delivered: Callable[[PeerID, bool], None],
     ) -> None:
         """
         :param arrived: told of each grain whose bytes are all on disk.
@@ -63,8 +64,10 @@ class Asking:
         self._arrived = arrived
         self._unfit = unfit
         self._failed = failed
+        self._delivered = delivered
         self._lanes: dict[PeerID, ILane] = {}  # where new spans go
         self._asked: dict[int, ILane] = {}  # spans under way
+        self._began: dict[int, float] = {}  # and when they were asked
         self._users: Counter[ILane] = Counter()  # spans under way on each lane, retired ones too
         self._timer: IDelayedCall | None = None
         self._held = False
@@ -157,6 +160,7 @@ class Asking:
             grains = self._partial.grains
             lane = self._lanes[span.peer] = self._client.lane(peer, self._partial.digest, grains.size)
         self._asked[span.id] = lane
+        self._began[span.id] = self._clock.seconds()
         self._users[lane] += 1
         table, seconds = self._dispatch, self._clock.seconds
         try:
@@ -169,6 +173,7 @@ class Asking:
             if e.fault not in (Fault.MISSING, Fault.BUSY):
                 self.log.info("pulling: {error}", error=e)
                 self._leave(lane)
+                self._delivered(span.peer, False)
             table.failed(span.id, seconds(), e.fault, e.retry_after)
             if e.fault is Fault.MISSING:
                 self._sources.haves.pop(span.peer, None)  # to be asked again whether it has it
@@ -185,8 +190,9 @@ class Asking:
             self._failed(e)
         else:
             table.finished(span.id, seconds())
+            self._delivered(span.peer, True)
         finally:
-            del self._asked[span.id]
+            del self._asked[span.id], self._began[span.id]
             self._users[lane] -= 1
             if not self._users[lane]:
                 del self._users[lane]
@@ -215,7 +221,7 @@ class Asking:
         self.fed = now
         self._counters.bytes_received += count
         for grain in table.received(span.id, stop, now):
-            self._arrived(grain)
+            self._arrived(grain, self._began[span.id])
         if stop < span.range.stop and not table.flying(span.id):
             raise _Enough
 

@@ -7,7 +7,7 @@ of whom and whom it believes are ``core.dispatch`` and ``core.trust``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 
 from swarm.core.dispatch import Dispatch, DispatchSettings
 from swarm.core.evidence import Proof
+from swarm.core.sources import Sources as Ranking
+from swarm.core.sources import SourceSettings
 from swarm.core.standing import Standing
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
@@ -30,7 +32,7 @@ from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
-from swarm.services.progress import Counters, PullProgress
+from swarm.services.progress import Counters, GrainWatch, PullProgress, Unwatched
 from swarm.services.pull import Pull, PullSettings
 from swarm.services.reading import PullReader
 from swarm.services.tasks import Signal, Tasks, gather, sleep, within
@@ -43,11 +45,13 @@ class FetchSettings:
     gather: float = 0.1  # wait this long for more holders after the first (ANCHORS D1)
     answer_within: float = 6.0  # who does not say by then whether it has a blob is passed over this time
     search_every: float = 2.0  # look for holders again: partial ones grow, others come
+    asked_again: int = 16  # of those that had nothing lately, so many at a time
     pulls_at_once: int = 64
     probation_after: float = 600.0  # a peer proven bad for a blob, and told so, may then serve it again
     retry_unfinished: float = 30.0  # pulls left over by an earlier run are tried again after this,
     resumes_at_once: int = 8  # so many at the same time
     pull: PullSettings = Factory(PullSettings)
+    sources: SourceSettings = Factory(SourceSettings)
 
 
 @frozen
@@ -83,6 +87,7 @@ class Fetcher:
         tasks: Tasks,
         midstates: bool,
         acquainted: Callable[[], Coroutine[Any, Any, bool]],
+        watch: GrainWatch | None = None,
     ) -> None:
         """
         Begin without pulls.
@@ -103,6 +108,8 @@ class Fetcher:
         self._tasks = tasks
         self._midstates = midstates
         self._acquainted = acquainted
+        self._watch = watch or Unwatched()
+        self._ranking = Ranking(settings.sources, random)
         self._fetches: dict[Digest, _Fetch] = {}
         self._stopping = False
 
@@ -249,11 +256,35 @@ class Fetcher:
             holding = await within(self._clock, self._settings.answer_within, asking)
         except TookTooLong as e:
             raise PeerError(peer.id, Fault.SILENT, "no answer in time") from e
-        if holding is not None:
+        if holding is None:
+            self._ranking.lacks(peer.id, digest, self._clock.seconds())
+        else:
+            self._ranking.gained(peer.id, digest)
             if self._tombstones.buried(digest) and holding.generation < self._tombstones.generation(digest):
                 return None
             await self._tombstones.revive(digest, holding.generation)
         return holding
+
+    def spared(self, digest: Digest) -> frozenset[PeerID]:
+        """
+        Live peers that had nothing of the blob lately, and are not asked again this time.
+
+        Not all of them: others begin to pull it too, and then have something for us.
+        """
+        now = self._clock.seconds()
+        lacking = sorted(p.id for p in self._live() if not self._ranking.may_have(p.id, digest, now))
+        again = self._random.sample(lacking, min(self._settings.asked_again, len(lacking)))
+        return frozenset(lacking).difference(again)
+
+    def ranked(self, holdings: Iterable[Holding], size: int) -> tuple[Holding, ...]:
+        """The holders that claim this size, those to ask first before the others."""
+        attempts = self._ranking.attempts(holdings, self._clock.seconds())
+        return next((each.active + each.spare for each in attempts if each.size == size), ())
+
+    def delivered(self, peer: PeerID, well: bool) -> None:
+        """A peer brought a span, or failed to."""
+        note = self._ranking.worked if well else self._ranking.broke
+        note(peer, self._clock.seconds())
 
     def convict(self, peer: Peer, proof: Proof) -> None:
         """A peer is proven bad for one blob: remember, say so, and tell it, so that it can heal itself."""
@@ -403,6 +434,8 @@ class _Fetch:
             clock=fetcher._clock,
             counters=fetcher.counters,
             convict=fetcher.convict,
+            delivered=fetcher.delivered,
+            watch=fetcher._watch,
         )
         self.pull = pull
         beside = Tasks()
@@ -410,8 +443,7 @@ class _Fetch:
             if self._doom is not None:  # while the partial was opened
                 raise self._doom
             pull.begin()
-            for holding in list(self._holdings.values()):
-                pull.add(holding)
+            self._feed(pull)
             self._changed.fire()
             beside.start("searching holders", self._search_on(pull))
             beside.start("waiting for a proven size", self._tell_size(pull))
@@ -453,7 +485,8 @@ class _Fetch:
         while True:
             await sleep(self._fetcher._clock, self._fetcher._settings.search_every)
             starved = pull.starved
-            await self._search(skip=pull.complete_sources)
+            await self._search(skip=pull.complete_sources | self._fetcher.spared(self._digest))
+            self._feed(pull)
             if starved and pull.starved:
                 pull.fail(PullFailed(self._digest, pull.reasons))
                 return
@@ -476,5 +509,16 @@ class _Fetch:
             return
         self._holdings[peer.id] = holding
         if self.pull is not None:
-            self.pull.add(holding)
+            self._feed(self.pull)
         self._changed.fire()
+
+    def _feed(self, pull: Pull) -> None:
+        """Tell the pull of its sources, and of more while it has fewer than it may: the best first."""
+        taking = pull.sources
+        room = self._fetcher._settings.sources.most_active - len(taking)
+        for holding in self._fetcher.ranked(self._holdings.values(), pull.grains.size):
+            if holding.peer.id in taking:
+                pull.add(holding)
+            elif room > 0:
+                pull.add(holding)
+                room -= holding.peer.id in pull.sources

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from attrs import define, frozen
 
 from swarm.model.digest import Digest
@@ -51,3 +53,23 @@ class Counters:
     spans_aborted: int = 0
     spans_stolen: int = 0
     spans_hedged: int = 0
+
+
+class GrainWatch(Protocol):
+    """Told what becomes of grains, for metrics."""
+
+    def verified(self, seconds: float) -> None:
+        """A grain passed, so long after it was asked for."""
+
+    def failed(self, whose: str) -> None:
+        """A grain did not: by a ``liar`` (proven), a ``suspect`` (not yet), or of our own disk: ``self``."""
+
+
+class Unwatched:
+    """Nobody counts."""
+
+    def verified(self, seconds: float) -> None:
+        """Nothing."""
+
+    def failed(self, whose: str) -> None:
+        """Nothing."""

@@ -19,7 +19,7 @@ from swarm.core.trust_whole import WholeTrust
 from swarm.errors import LocalError, PeerError, PullFailed
 from swarm.interfaces import IPartial, IPeerClient
 from swarm.model.peers import Peer, PeerID
-from swarm.services.progress import Counters
+from swarm.services.progress import Counters, GrainWatch
 from swarm.services.sources import Sources
 from swarm.services.tasks import Tasks
 
@@ -68,6 +68,7 @@ class Proving:
         tasks: Tasks,
         counters: Counters,
         backlog: Callable[[], None],
+        watch: GrainWatch,
     ) -> None:
         """
         :param lists_wanted: midstate lists to compare.
@@ -87,11 +88,13 @@ class Proving:
         self._tasks = tasks
         self._counters = counters
         self._backlog = backlog
+        self._watch = watch
         self._undecided: dict[int, object] = {}  # grains on disk, neither accepted nor rejected: latest check
         self._accepted: set[int] = set()
         self._listed: set[PeerID] = set()  # asked for their list
         self._listless: set[PeerID] = set()  # and had none
         self._benched: set[PeerID] = set()  # suspended by the ledger, for now
+        self._asked: dict[int, float] = {}  # when grains that are not decided were asked for
         self._hashing_whole = False
 
     @property
@@ -115,8 +118,10 @@ class Proving:
 
     # -- grains -------------------------------------------------------------------------
 
-    def check_soon(self, grain: int) -> None:
-        """The grain's bytes are all on disk."""
+    def check_soon(self, grain: int, asked: float | None = None) -> None:
+        """The grain's bytes are all on disk; ``asked`` for at that time, if they came just now."""
+        if asked is not None:
+            self._asked[grain] = asked
         check = self._undecided[grain] = object()
         self._count(self._grains.length(grain))
         self._tasks.start("verifying a grain", self._check(grain, check))
@@ -147,6 +152,7 @@ class Proving:
             record = None
         if record is None:
             self.log.info("a journaled grain is not what was journaled; fetching it again")
+            self._watch.failed("self")
             self._drop(grain)
             self._owner.judged()
             return
@@ -187,6 +193,8 @@ class Proving:
                 self._mark(grain)
                 self._dispatch.verified(grain, now)
                 self._counters.grains_verified += 1
+                if (asked := self._asked.pop(grain, None)) is not None:
+                    self._watch.verified(now - asked)
                 self._accepted.add(grain)
                 owner.accepted(grain)
         for proof in judgement.proofs:

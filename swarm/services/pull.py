@@ -25,7 +25,7 @@ from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import ByteRange, RangeSet
 from swarm.services.asking import Asking
-from swarm.services.progress import Counters, PullProgress, SourceProgress
+from swarm.services.progress import Counters, GrainWatch, PullProgress, SourceProgress
 from swarm.services.proving import Proving
 from swarm.services.reading import PullReader
 from swarm.services.saving import Saving
@@ -67,6 +67,8 @@ class Pull:
         clock: IReactorTime,
         counters: Counters,
         convict: Callable[[Peer, Proof], None],
+        delivered: Callable[[PeerID, bool], None],
+        watch: GrainWatch,
     ) -> None:
         self.digest: Digest = partial.digest
         self.grains = partial.grains
@@ -112,6 +114,7 @@ class Pull:
             tasks=self._tasks,
             counters=counters,
             backlog=self._balance,
+            watch=watch,
         )
         self._asking = Asking(
             partial,
@@ -124,6 +127,7 @@ class Pull:
             arrived=self._proving.check_soon,
             unfit=self._exclude,
             failed=self.fail,
+            delivered=delivered,
         )
 
     # -- what it is told ------------------------------------------------------------------
@@ -220,6 +224,11 @@ class Pull:
     def complete_sources(self) -> frozenset[PeerID]:
         """Peers that need not be asked again what they have."""
         return self._sources.complete
+
+    @property
+    def sources(self) -> frozenset[PeerID]:
+        """Peers that take part now."""
+        return frozenset(self._sources.haves)
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ def test_what_a_grain_makes_due_is_asked_once_its_lane_has_let_go(make: Callable
     sources.add(Holding(node.peer, len(BLOB), None))
     came: list[int] = []
 
-    def arrived(grain: int) -> None:
+    def arrived(grain: int, asked: float) -> None:
+        assert asked <= world.clock.seconds()
         came.append(grain)
         dispatch.verified(grain, world.clock.seconds())
         asking.pump()
@@ -40,6 +41,7 @@ def test_what_a_grain_makes_due_is_asked_once_its_lane_has_let_go(make: Callable
         arrived=arrived,
         unfit=lambda peer, reason: None,
         failed=lambda error: None,
+        delivered=lambda peer, well: None,
     )
     dispatch.add_source(node.peer.id, world.clock.seconds())
     asking.pump()

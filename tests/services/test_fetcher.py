@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import CancelledError
 
+from swarm.core.sources import SourceSettings
 from swarm.errors import (
     BlobForbidden,
     BlobMissing,
@@ -18,6 +19,7 @@ from swarm.errors import (
 )
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
+from swarm.model.peers import PeerID
 from swarm.model.ranges import RangeSet
 from swarm.services.fetcher import FetchSettings
 from swarm.services.pull import PullSettings
@@ -323,7 +325,7 @@ def test_bytes_of_a_single_source_are_not_passed_on_unproven(
 
 
 def test_two_nodes_that_pull_from_each_other_and_a_seed_both_end(make: Callable[..., World]) -> None:
-    one, other = make(seed=1), make(seed=2)
+    one, other = make(seed=1), make(seed=3)  # seeds that begin with different grains
     other.clock, other.loopback = one.clock, one.loopback
     other.store = type(one.store)(one.clock, one.store.sha512)
     other.us = one.loopback.add("other", other.store)
@@ -688,3 +690,21 @@ def test_peers_that_are_not_met_in_time_are_not_waited_for(make: Callable[..., W
     with pytest.raises(BlobMissing):
         world.served()
     assert world.clock.seconds() - began < 10
+
+
+def test_only_so_many_sources_at_once_and_another_when_one_is_lost() -> None:
+    world = World(settings=FetchSettings(sources=SourceSettings(most_active=3)))
+    nodes = {node.peer.id: node for node in [world.peer(f"p{n}", BLOB, rate=MIB) for n in range(6)]}
+    work = world.start(world.fetcher.pull(DIGEST))
+
+    def taking() -> set[PeerID]:
+        progress = world.fetcher.progress(DIGEST)
+        return {each.peer_id for each in progress.sources if each.state != "gone"} if progress else set()
+
+    world.until(lambda: len(taking()) >= 3)
+    assert len(taking()) == 3
+    lost = min(taking())
+    nodes[lost].tamper = lambda start, data: bytes(len(data))  # convicted, and out
+    world.until(lambda: len(taking() - {lost}) == 3)
+    assert world.join(work).size == len(BLOB)
+    world.stop()
