@@ -62,8 +62,7 @@ class Pull:
         self.now = 0.0
         self.live: dict[PeerID, Source] = {}
         self.by_span: dict[int, Source] = {}
-        self.writers: dict[int, list[PeerID]] = {}  # per grain: a bad byte came from
-        self.bad: dict[int, bool] = {}
+        self.lies: dict[PeerID, frozenset[int]] = {}  # of all there ever were
         self.verified: Counter[int] = Counter()
         self.rejected: dict[int, set[PeerID]] = {}
         self.order: list[int] = []
@@ -84,6 +83,7 @@ class Pull:
     def join(self, number: int, source: Source) -> None:
         source.id = peer_id(number)
         self.live[source.id] = source
+        self.lies[source.id] = source.lies
         self.dispatch.add_source(source.id, self.now, source.have)
 
     def leave(self, number: int) -> None:
@@ -182,7 +182,6 @@ class Pull:
         for part in self.dispatch.wanted(span.id, stop):
             for grain in self.grains.covering(part):
                 assert not self.verified[grain], "written over verified bytes"
-                self.bad[grain] = self.bad.get(grain, False) or grain in source.lies
         source.at = stop
         for grain in self.dispatch.received(span.id, stop, self.now):
             self.checking.add(grain)
@@ -205,7 +204,7 @@ class Pull:
         self.checking.discard(grain)
         senders = self.dispatch.senders(grain)
         assert senders, "complete, yet sent by nobody"
-        if self.bad.pop(grain, False):
+        if any(grain in self.lies[sender] for sender in senders):
             self.rejected.setdefault(grain, set()).update(senders)
             self.dispatch.rejected(grain, self.now)
             if self.exile and len(senders) == 1:

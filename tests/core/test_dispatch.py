@@ -231,6 +231,7 @@ def test_a_whole_grain_that_breaks_off_is_begun_again() -> None:
     pull.received(again.id, 60, 0.2)
     pull.failed(again.id, 0.2, Fault.TRUNCATED)
     assert pull.remaining == 100 and pull.tally.wasted == 160
+    assert pull.senders(0) == (), "what it sent is not held against who comes next"
     assert only(pull.next(1.3)).range == ByteRange(0, 100)
 
 
