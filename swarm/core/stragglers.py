@@ -130,7 +130,10 @@ class Stragglers:
             return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
-        wanted, grain = ByteRange(flight.at, flight.stop), self._grains.at(flight.at)
+        gap = next(table.ledger.disk.gaps(flight.at, flight.stop), None)
+        if gap is None:
+            return  # a rival brought the rest, which is being verified
+        wanted, grain = ByteRange(gap.start, flight.stop), self._grains.at(flight.at)
         honest = table.ledger.may_be_honest(feed.peer, grain)
         if flight.whole and not honest and not table.may_redeem(feed, grain):
             return

@@ -8,7 +8,7 @@ from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
 from swarm.core.feeds import rest_after
 from swarm.errors import Fault
 from swarm.model.grains import Grains
-from swarm.model.ranges import ByteRange
+from swarm.model.ranges import ByteRange, RangeSet
 from tests.core.pulling import peer_id
 
 G = 100
@@ -439,6 +439,42 @@ def test_a_whole_grain_is_not_left_queued_behind_a_lost_span_that_crawls() -> No
     assert pull.due(1.8) == (Abort(A, (head.id, queued.id), "slow"),)
     relief = only(pull.next(1.8))
     assert (relief.peer, relief.range) == (C, ByteRange(0, 100))
+
+
+def test_what_a_rival_brought_is_not_asked_again_while_it_is_verified() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0)
+    slow = only(pull.next(0.0))
+    pull.received(slow.id, 1, 0.5)
+    pull.received(slow.id, 2, 1.5)
+    pull.add_source(B, 1.5)
+    pull.due(1.5)
+    twin = only(pull.next(1.5))
+    assert twin.duplicate
+    assert pull.received(twin.id, 100, 1.6) == (0,)
+    assert pull.due(1.6) == () and pull.next(1.6) == ()
+
+
+def test_who_takes_over_from_two_is_asked_only_for_what_both_left() -> None:
+    pull = table(1)
+    pull.add_source(A, 0.0, RangeSet())
+    pull.add_source(B, 0.0)
+    slow = only(pull.next(0.0))
+    pull.received(slow.id, 1, 0.5)
+    pull.received(slow.id, 2, 1.5)
+    pull.update_source(A, None)
+    pull.due(1.5)
+    twin = only(pull.next(1.5))
+    assert (slow.peer, twin.peer, twin.duplicate) == (B, A, True)
+    pull.received(twin.id, 3, 1.6)
+    pull.received(slow.id, 40, 39.0)
+    pull.received(twin.id, 6, 39.0)
+    pull.add_source(C, 39.0)
+    assert pull.due(39.0) == (Abort(A, (twin.id,), "slow"), Abort(B, (slow.id,), "slow"))
+    relief = only(pull.next(39.0))
+    assert (relief.peer, relief.range) == (C, ByteRange(40, 100))
+    deliver(pull, relief, 40.0)
+    assert pull.complete and pull.tally.duplicated == 4
 
 
 def test_the_only_grain_is_not_left_to_one_that_crawls_for_want_of_a_measure() -> None:
