@@ -498,9 +498,10 @@ def test_an_error_of_our_own_is_told_to_who_waits(where: str) -> None:
     world = World()
     world.peer("a", BLOB)
     if where == "search":
-        world.fetcher._live = lambda: 1 // 0  # type: ignore[assignment,return-value] # a bug
+        world.peers = None  # type: ignore[assignment] # a bug
     else:
-        world.fetcher._dispatch = None  # type: ignore[assignment] # another
+        world.dispatch = None  # type: ignore[assignment] # another
+        world.boot()
     with pytest.raises(AssertionError, match="Error"), no_surprises(), pytest.raises(SwarmError):
         world.served()
     world.store.partials.clear()

@@ -1,0 +1,275 @@
+"""One id that is missing here: looked for, pulled, and told to all who wait for it.
+
+Decides when to look for holders again, when a pull is given up, and which claimed size to try next
+when peers disagree (the most claimed first; a size is proven with the last grain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from swarm.core.dispatch import Dispatch, DispatchSettings
+from swarm.core.trust import Trust
+from swarm.core.trust_whole import WholeTrust
+from swarm.errors import BlobMissing, LocalError, Overloaded, PeerError, PullFailed
+from swarm.interfaces import BlobInfo, IBlobStore, IPeerClient, ITombstones
+from swarm.model.digest import Digest
+from swarm.model.grains import Grains
+from swarm.model.holdings import Holding
+from swarm.model.peers import Peer, PeerID
+from swarm.services.holders import Holders
+from swarm.services.progress import Counters, GrainWatch
+from swarm.services.pull import Pull
+from swarm.services.reading import PullReader
+from swarm.services.settings import FetchSettings
+from swarm.services.tasks import Signal, Tasks, gather, sleep
+
+#: The one blob whose size needs no proof; a peer that claims no bytes of any other claims nonsense.
+_EMPTY = Digest.of(b"")
+
+
+class Fetch:
+    """One id that is missing here, until it is here or given up. Pulls of several sizes may be tried."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        digest: Digest,
+        over: Callable[[], object],
+        *,
+        store: IBlobStore,
+        tombstones: ITombstones,
+        client: IPeerClient,
+        holders: Holders,
+        settings: FetchSettings,
+        dispatch: DispatchSettings,
+        midstates: bool,
+        clock: IReactorTime,
+        random: Random,
+        counters: Counters,
+        watch: GrainWatch,
+    ) -> None:
+        """
+        :param over: called when it ended, either way.
+        :param midstates: can this node compute them?
+        """
+        self.pull: Pull | None = None
+        self._digest = digest
+        self._over = over
+        self._store = store
+        self._tombstones = tombstones
+        self._client = client
+        self._holders = holders
+        self._settings = settings
+        self._dispatch = dispatch
+        self._midstates = midstates
+        self._clock = clock
+        self._random = random
+        self._counters = counters
+        self._watch = watch
+        self._changed = Signal()
+        self._stored: BlobInfo | None = None
+        self._error: LocalError | None = None
+        self._searched = False
+        self._ended = False
+        self._doom: LocalError | None = None  # why it is to end before its time,
+        self._keep = True  # and whether what came is kept then
+        self._holdings: dict[PeerID, Holding] = {}
+        self._tried: set[int] = set()
+        self._tasks = Tasks()
+
+    # -- waiting for it ---------------------------------------------------------------
+
+    async def reader(self) -> PullReader | None:
+        """
+        Wait until there is something to read from; None: the blob is here.
+
+        :raises LocalError: there never will be.
+        """
+        while self._stored is None:
+            if self._error is not None:
+                raise self._error
+            if self.pull is not None and self.pull.error is None and self._size_settled(self.pull):
+                return self.pull.reader()
+            await self._changed.wait()
+        return None
+
+    async def finished(self) -> BlobInfo:
+        """Wait until the blob is published. :raises LocalError: it won't be."""
+        while self._stored is None:
+            if self._error is not None:
+                raise self._error
+            await self._changed.wait()
+        return self._stored
+
+    async def end(self, error: LocalError, *, keep: bool) -> None:
+        """End with an error, and wait for that."""
+        self._doom, self._keep = error, keep
+        if self.pull is not None:
+            self.pull.fail(error)
+        self._changed.fire()
+        while not self._ended:
+            await self._changed.wait()
+
+    def _size_settled(self, pull: Pull) -> bool:
+        """May a reader be promised this size? If peers disagree, only once it is proven."""
+        return pull.size_proven or len({each.size for each in self._holdings.values()}) == 1
+
+    # -- running ------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Search, pull, and tell who waits."""
+        try:
+            self._stored = await self._attempts()
+            self._counters.pulls_finished += 1
+        except CancelledError:
+            self._error = Overloaded("the node is stopping")
+            raise
+        except LocalError as e:
+            if not isinstance(e, BlobMissing) and e is not self._doom:
+                self._counters.pulls_failed += 1
+                self.log.warn("pull failed: {error}", error=e)
+            self._error = e
+        finally:
+            if self._stored is None and self._error is None:
+                self._error = PullFailed(self._digest, ("of an internal error",))
+            self._over()
+            self._ended = True
+            self._changed.fire()
+            await self._tasks.stop()
+
+    async def _attempts(self) -> BlobInfo:
+        if info := await self._store.stat(self._digest):
+            return info  # it came since the miss
+        await self._search_first()
+        if not self._holdings and await self._holders.met_more():
+            await self._search_first()
+        if not self._holdings and self._doom is None:
+            buried = self._tombstones.buried(self._digest)
+            raise BlobMissing(self._digest, "deleted from the swarm" if buried else "nobody reachable has it")
+        self._counters.pulls_started += 1
+        failures: list[str] = []
+        while self._doom is None and (size := self._best_size()) is not None:
+            self._tried.add(size)
+            try:
+                return await self._attempt(size)
+            except PullFailed as e:
+                failures.extend(e.reasons)
+        raise self._doom or PullFailed(self._digest, tuple(dict.fromkeys(failures)))
+
+    @property
+    def retries(self) -> bool:
+        """If the pull fails, will another size be tried?"""
+        return not self._ended and self._doom is None and self._best_size() is not None
+
+    def _best_size(self) -> int | None:
+        """The size most peers claim, of those not tried; of equals the one first heard of."""
+        sizes = [each.size for each in self._holdings.values() if each.size not in self._tried]
+        return max(sizes, key=sizes.count, default=None)
+
+    async def _attempt(self, size: int) -> BlobInfo:
+        partial = await self._store.partial(self._digest, size)
+        grains = Grains.of(size)
+        pull = Pull(
+            partial,
+            Dispatch(grains, self._dispatch, self._random),
+            (Trust if self._midstates else WholeTrust)(self._digest, grains),
+            self._client,
+            self._settings.pull,
+            clock=self._clock,
+            counters=self._counters,
+            convict=self._holders.convict,
+            delivered=self._holders.delivered,
+            watch=self._watch,
+        )
+        self.pull = pull
+        beside = Tasks()
+        try:
+            if self._doom is not None:  # while the partial was opened
+                raise self._doom
+            pull.begin()
+            self._feed(pull)
+            self._changed.fire()
+            beside.start("searching holders", self._search_on(pull))
+            beside.start("waiting for a proven size", self._tell_size(pull))
+            stored = await pull.outcome
+            if stored is None:
+                assert pull.error is not None
+                raise pull.error
+            return stored.info
+        finally:
+            self.pull = None
+            await beside.stop()
+            await pull.stop(keep=self._keep)
+
+    async def _tell_size(self, pull: Pull) -> None:
+        while not pull.size_proven:
+            await pull.changed()
+        self._changed.fire()
+
+    # -- looking for holders ------------------------------------------------------------
+
+    async def _search_first(self) -> None:
+        """Ask every live peer; go on soon after the first has said yes, or when all have answered."""
+        self._searched = False
+        self._tasks.start("looking for holders", self._search_once())
+        while not (self._searched or self._holdings or self._doom):
+            await self._changed.wait()
+        if not (self._searched or self._doom):
+            await sleep(self._clock, self._settings.gather)
+
+    async def _search_once(self) -> None:
+        try:
+            await self._search()
+        finally:
+            self._searched = True
+            self._changed.fire()
+
+    async def _search_on(self, pull: Pull) -> None:
+        """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""
+        while True:
+            await sleep(self._clock, self._settings.search_every)
+            starved = pull.starved
+            await self._search(skip=pull.complete_sources | self._holders.spared(self._digest))
+            self._feed(pull)
+            if starved and pull.starved:
+                pull.fail(PullFailed(self._digest, pull.reasons))
+                return
+
+    async def _search(self, *, skip: frozenset[PeerID] = frozenset()) -> None:
+        """Ask every live peer but those, and take in what each says when it says it."""
+        peers = [peer for peer in self._holders.live() if peer.id not in skip]
+        await gather(self._ask(peer) for peer in peers)
+
+    async def _ask(self, peer: Peer) -> None:
+        try:
+            holding = await self._holders.locate(peer, self._digest)
+        except PeerError as e:
+            self.log.debug("{error}", error=e)
+            return
+        if holding is None or (holding.size == 0) is not (self._digest == _EMPTY):
+            if self.pull is not None:
+                self.pull.lose(peer.id, "has it no more")
+            self._holdings.pop(peer.id, None)
+            return
+        self._holdings[peer.id] = holding
+        if self.pull is not None:
+            self._feed(self.pull)
+        self._changed.fire()
+
+    def _feed(self, pull: Pull) -> None:
+        """Tell the pull of its sources, and of more while it has fewer than it may: the best first."""
+        taking = pull.sources
+        room = self._settings.sources.most_active - len(taking)
+        for holding in self._holders.ranked(self._holdings.values(), pull.grains.size):
+            if holding.peer.id in taking:
+                pull.add(holding)
+            elif room > 0:
+                pull.add(holding)
+                room -= holding.peer.id in pull.sources
