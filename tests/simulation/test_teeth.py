@@ -43,11 +43,14 @@ def test_a_deletion_that_forgets_who_was_away(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_bytes_that_change_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that spoils what it sends is convicted, and the checker, which knows of no liar, objects."""
+    """Who spoils what it sends to peers is convicted, and the checker, which knows of no liar, objects."""
     write = Socket.write
+    spoilt: list[Socket] = []
 
     def spoils(self: Socket, data: bytes) -> None:
-        if self.process.name == "n1" and len(data) > 1000:
+        between_nodes = self.process.name[0] == self.other.process.name[0] == "n"
+        if between_nodes and self.connector is None and len(data) > 10_000 and len(spoilt) < 3:
+            spoilt.append(self)
             data = data[:-1] + bytes([data[-1] ^ 1])
         write(self, data)
 

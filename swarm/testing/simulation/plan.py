@@ -67,7 +67,12 @@ class Fault:
 
 @frozen
 class Plan:
-    """A run. Links have between so many and so many bytes a second."""
+    """
+    A run.
+
+    :ivar bandwidth: what links have at least and at most, in bytes a second.
+    :ivar liar: the node whose disk may rot, ``lists``: in lists of midstates, instead of in blobs.
+    """
 
     seed: int
     tls: bool
@@ -75,6 +80,7 @@ class Plan:
     bandwidth: tuple[float, float]
     nodes: tuple[str, ...]
     liar: str | None
+    lists: bool
     puts: tuple[Put, ...]
     gets: tuple[Get, ...]
     deletes: tuple[Delete, ...]
@@ -126,6 +132,7 @@ def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:
         draw.choice([(1e6, 1e8), (1e6, 1e8), (2e5, 2e6)]),
         nodes,
         liar,
+        draw.random() < 0.4,
         puts,
         gets,
         deletes,

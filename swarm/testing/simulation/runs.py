@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os.path
 import sys
 from collections import Counter
 from random import Random
@@ -196,11 +197,15 @@ class _Run:
         """Of blobs that somebody else vouched for: the only copy is not promised to survive."""
         node = self.swarm.nodes[name]
         for blob in self.blobs.values():
-            if name in blob.holders and len(blob.holders) > 1 and blob.data and not blob.rotten:
-                path = node.layout.file(blob.digest, "data")
+            if name in blob.holders and len(blob.holders) > 1 and blob.data and not blob.lies:
+                kind = "midstates" if self.plan.lists else "data"
+                path = node.layout.file(blob.digest, kind)
                 if node.node is not None and node.disk.exists(path):
-                    node.disk.rot(path, int(amount * len(blob.data)))
-                    blob.rotten.add(name)
+                    node.disk.rot(path, int(amount * os.path.getsize(path)))
+                    blob.lies = True
+                    if kind == "data":
+                        blob.rotten.add(name)
+                    self.witness.hit(f"{kind} rotten")
                     return
 
     def _mend(self, fault: Fault) -> None:

@@ -65,7 +65,8 @@ class Socket:
         self._here = here
         self._there = there
         self._window = network.random.choice([1 << 16, 1 << 18, 1 << 20])
-        self._unsent: deque[bytes] = deque()
+        self._crumbs = network.random.random() < 0.05
+        self._unsent: deque[memoryview] = deque()
         self._in_flight = 0
         self._inbox: deque[bytes | Mark] = deque()
         self._reading = True
@@ -87,7 +88,7 @@ class Socket:
         """See :class:`~twisted.internet.interfaces.ITransport`."""
         if self.closed or self._aborting or not data:
             return
-        self._unsent.append(bytes(data))
+        self._unsent.append(memoryview(bytes(data)))
         self._soon()
         pausable = self._producer is not None and self._streaming and not self._producer_paused
         if pausable and sum(map(len, self._unsent)) > BUFFER:
@@ -106,19 +107,23 @@ class Socket:
     def _send(self) -> None:
         """Hand to the network what its window takes."""
         self._turn = False
-        draw = self._network.random
         while self._unsent and self._in_flight < self._window:
             data = self._unsent.popleft()
             most = min(len(data), self._window - self._in_flight)
-            # Segments as the kernel makes them: mostly large, at times of any size.
-            size = draw.randint(1, 1 << 14) if draw.random() < 0.2 else draw.choice([1448, 65536, 65536])
-            size = min(size, most)
+            size = min(most, self._segment())
             if size < len(data):
                 self._unsent.appendleft(data[size:])
             self._in_flight += size
-            self._network.carry(self, data[:size])
+            self._network.carry(self, bytes(data[:size]))
         if not self._unsent and not self.closed and not self._aborting:
             self._drained()
+
+    def _segment(self) -> int:
+        """As the kernel cuts them: mostly large, at times of any size; some connections get crumbs only."""
+        draw = self._network.random
+        if self._crumbs:
+            return draw.randint(1, 4096)
+        return draw.randint(1, 1 << 14) if draw.random() < 0.1 else 1 << 16
 
     def _drained(self) -> None:
         if self._producer is not None:

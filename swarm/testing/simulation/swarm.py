@@ -160,7 +160,11 @@ class Swarm:
     # -- lives of nodes -----------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        """Start a node on what its disk holds."""
+        """
+        Start a node on what its disk holds.
+
+        :raises RuntimeError: it cannot even be made; the log says why.
+        """
         each = self.nodes[name]
         assert each.process is None
         self.network.boot(each.host)
@@ -199,6 +203,8 @@ class Swarm:
             each.node.startService()
 
         self.timeline.run(process, boot)
+        if each.node is None and not process.dead:
+            raise RuntimeError(f"{name} cannot be made")
 
     def kill(self, name: str) -> None:
         """The process dies; the kernel lives on, resets its connections and keeps what was written."""
