@@ -220,7 +220,9 @@ class Swarm:
             *(f"--join={other.address}" for other in join),
             *options,
         ]
-        node = Node(name, directory, http_port, peer_port, command, {**child_environment(), **(environment or {})})
+        node = Node(
+            name, directory, http_port, peer_port, command, {**child_environment(), **(environment or {})}
+        )
         self.nodes[name] = node
         if start:
             node.start()
