@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from swarm.core.dispatch import Dispatch, DispatchSettings
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
-from swarm.errors import BlobMissing, LocalError, Overloaded, PeerError, PullFailed
+from swarm.errors import BlobMissing, Fault, LocalError, Overloaded, PeerError, PullFailed
 from swarm.interfaces import BlobInfo, IBlobStore, IPeerClient, ITombstones
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
@@ -77,6 +77,7 @@ class Fetch:
         self._stored: BlobInfo | None = None
         self._error: LocalError | None = None
         self._searched = False
+        self._silent = False  # did a peer that is alive not answer? Then nobody knows that nobody has it
         self._ended = False
         self._doom: LocalError | None = None  # why it is to end before its time,
         self._keep = True  # and whether what came is kept then
@@ -150,6 +151,8 @@ class Fetch:
         await self._search_first()
         if not self._holdings and await self._holders.met_more():
             await self._search_first()
+        if not self._holdings and self._silent and self._doom is None:
+            raise Overloaded("some peers did not say whether they have it")
         if not self._holdings and self._doom is None:
             buried = self._tombstones.buried(self._digest)
             raise BlobMissing(self._digest, "deleted from the swarm" if buried else "nobody reachable has it")
@@ -252,6 +255,7 @@ class Fetch:
             holding = await self._holders.locate(peer, self._digest)
         except PeerError as e:
             self.log.debug("{error}", error=e)
+            self._silent = self._silent or e.fault is Fault.SILENT
             return
         if holding is None or (holding.size == 0) is not (self._digest == _EMPTY):
             if self.pull is not None:

@@ -119,11 +119,14 @@ def test_alone_in_the_world(world: World) -> None:
 
 def test_nobody_has_it_and_one_who_might_does_not_answer(world: World) -> None:
     world.peer("a")
-    world.peer("dead", up=False, latency=1e6)
+    mute = world.peer("mute", up=False, latency=1e6)
     began = world.clock.seconds()
-    with pytest.raises(BlobMissing):
+    with pytest.raises(Overloaded):  # 503, not a 404 that nobody can vouch for
         world.served()
     assert world.clock.seconds() - began < 7
+    world.leave(mute)
+    with pytest.raises(BlobMissing):
+        world.served()
 
 
 def test_a_dead_peer_does_not_delay_what_another_has(world: World) -> None:
