@@ -122,8 +122,8 @@ class Socket:
         """As the kernel cuts them: mostly large, at times of any size; some connections get crumbs only."""
         draw = self._network.random
         if self._crumbs:
-            return draw.randint(1, 4096)
-        return draw.randint(1, 1 << 14) if draw.random() < 0.1 else 1 << 16
+            return draw.randint(1, 1 << 14)
+        return draw.randint(1, 1 << 16) if draw.random() < 0.1 else 1 << 16
 
     def _drained(self) -> None:
         if self._producer is not None:
