@@ -391,8 +391,8 @@ def _memory() -> str | None:
 
 
 @cache
-def _authority() -> tuple[Path, Authority]:
-    directory = Path(tempfile.mkdtemp(prefix="swarm-sim-ca-"))
+def _authority() -> tuple[tempfile.TemporaryDirectory[str], Authority]:
+    directory = tempfile.TemporaryDirectory(prefix="swarm-sim-ca-")  # gone when this process is
     authority = Authority.create("simulation", now=_BEGAN, days=_DAYS, key_type=KeyType.ED25519)
     return directory, authority
 
@@ -401,7 +401,7 @@ def _authority() -> tuple[Path, Authority]:
 def _identity(number: int, ip: str) -> tuple[Path, PeerID]:
     """The same key for a number in every process, or no run could be repeated; made once in each."""
     parent, authority = _authority()
-    directory = parent / str(number)
+    directory = Path(parent.name, str(number))
     directory.mkdir()
     key = Ed25519PrivateKey.from_private_bytes(sha512(f"node {number}".encode()).digest()[:32])
     certificate = authority.issue(f"n{number}", [ip], key.public_key(), now=_BEGAN, days=_DAYS)
