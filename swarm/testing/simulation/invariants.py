@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.model.digest import Digest
+from swarm.testing.simulation.client import NoAnswer
 from swarm.testing.simulation.disk import PowerLoss
-from swarm.testing.simulation.swarm import NoAnswer, SimNode, Swarm
+from swarm.testing.simulation.swarm import SimNode, Swarm
 
 #: Seconds after which a mended swarm has everything it promised.
 SETTLED = 900.0

@@ -16,8 +16,9 @@ from typing import Any
 from attrs import define
 from twisted.internet import error
 
+from swarm.testing.simulation.connecting import Connector, Port
 from swarm.testing.simulation.reactor import SimReactor, Timeline
-from swarm.testing.simulation.sockets import FIN, RST, Ack, Connector, Item, Port, Socket
+from swarm.testing.simulation.sockets import FIN, RST, Ack, Item, Socket
 
 #: A sender that gets nothing through for so many seconds gives up, as after many retransmissions.
 GIVE_UP = 90.0

@@ -33,8 +33,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 if TYPE_CHECKING:
+    from swarm.testing.simulation.connecting import Connector, Port
     from swarm.testing.simulation.network import Host, Network
-    from swarm.testing.simulation.sockets import Connector, Port
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

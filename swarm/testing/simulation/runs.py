@@ -17,11 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from swarm.model.digest import Digest
+from swarm.testing.simulation.client import NoAnswer
 from swarm.testing.simulation.invariants import Blob, Checks, Witness
 from swarm.testing.simulation.leaks import only_what_is_injected
 from swarm.testing.simulation.network import Link
 from swarm.testing.simulation.plan import FAULTS_END, Delete, Fault, Get, Plan, Put, draw_plan
-from swarm.testing.simulation.swarm import NoAnswer, Swarm
+from swarm.testing.simulation.swarm import Swarm
 
 
 @frozen

@@ -7,8 +7,8 @@ encryption, in whose place an address stands for a key.
 
 from __future__ import annotations
 
+import atexit
 import datetime
-import json
 import os
 import shutil
 import tempfile
@@ -22,53 +22,30 @@ from typing import Any
 
 import apsw
 import attrs
-from attrs import define, field, frozen
+from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory
-from zope.interface import implementer
 
 from swarm.config import Config
 from swarm.model.peers import Address, PeerID
 from swarm.node import Node, Walls, create_node
-from swarm.peering.pushing import BlobBody
 from swarm.pki import Authority, KeyType, peer_id, write_key
 from swarm.storage.layout import Layout
 from swarm.storage.settings import StoreSettings
+from swarm.testing.simulation.client import PUBLIC, Client
 from swarm.testing.simulation.disk import Platter
 from swarm.testing.simulation.network import Host, Network
 from swarm.testing.simulation.reactor import START, SimReactor, Timeline
 from swarm.testing.simulation.sockets import Socket
 
-PUBLIC, PEERS = 7040, 7041
+PEERS = 7041
 _BEGAN = datetime.datetime.fromtimestamp(START, datetime.UTC) - datetime.timedelta(days=30)
 _DAYS = 365.0 * 40
-
-
-@frozen
-class Answer:
-    """What a client got; ``whole`` if the body ended as it should."""
-
-    status: int
-    body: bytes
-    whole: bool = True
-
-    @property
-    def document(self) -> Any:
-        """The JSON in it."""
-        return json.loads(self.body)
-
-
-class NoAnswer(Exception):
-    """The client does not know what became of its request."""
 
 
 @define(eq=False)
@@ -272,7 +249,8 @@ class Swarm:
     def client(self, name: str) -> Client:
         """A client on the host of a node."""
         if name not in self._clients:
-            self._clients[name] = Client(self, self.nodes[name])
+            random = Random(f"{self.seed} client {name}")
+            self._clients[name] = Client(self.network, self.nodes[name].host, random=random)
         return self._clients[name]
 
     @property
@@ -304,77 +282,6 @@ class Swarm:
         return self._ids[transport.getPeer().host]
 
 
-@implementer(IAgentEndpointFactory)
-class Client:
-    """Requests to one node's public API, each over a connection of its own."""
-
-    def __init__(self, swarm: Swarm, at: SimNode) -> None:
-        self._at = at
-        self.process = SimReactor(
-            f"client of {at.name}", swarm.network, at.host, random=Random(f"{swarm.seed} client {at.name}")
-        )
-        reactor: Any = self.process
-        self._agent = Agent.usingEndpointFactory(reactor, self, HTTPConnectionPool(reactor, persistent=False))
-
-    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
-        """See :class:`~twisted.web.iweb.IAgentEndpointFactory`."""
-        return TCP4ClientEndpoint(self.process, "127.0.0.1", PUBLIC, 10)
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        span: str | None = None,
-        within: float = 120.0,
-    ) -> Answer:
-        """
-        One request and its whole answer.
-
-        :param span: a ``Range``.
-
-        :raises NoAnswer: it never came, or not in time.
-        """
-        asking = Deferred.fromCoroutine(self._ask(method, path, body, span))
-        clock: Any = self.process
-        asking.addTimeout(within, clock)
-        try:
-            return await asking
-        except Exception as e:
-            raise NoAnswer(f"{method} {path[:12]}: {e!r}") from e
-
-    async def _ask(self, method: str, path: str, body: bytes | None, span: str | None) -> Answer:
-        producer: Any = None
-        if body is not None:
-
-            async def read(offset: int, length: int) -> bytes:
-                return body[offset : offset + length]
-
-            producer = BlobBody(read, len(body))
-        headers = Headers({} if span is None else {"Range": [span]})
-        uri = f"http://127.0.0.1:{PUBLIC}{path}"
-        response = await self._agent.request(method.encode(), uri.encode(), headers, producer)
-        done: Deferred[tuple[bytes, bool]] = Deferred(lambda _: collected.transport.abortConnection())
-        collected: Any = _Body(done)
-        response.deliverBody(collected)
-        data, whole = await done
-        return Answer(response.code, data, whole)
-
-
-class _Body(Protocol):
-    def __init__(self, done: Deferred[tuple[bytes, bool]]) -> None:
-        self._done = done
-        self._data = bytearray()
-
-    def dataReceived(self, data: bytes) -> None:
-        self._data += data
-
-    def connectionLost(self, reason: Any = None) -> None:
-        if not self._done.called:
-            self._done.callback((bytes(self._data), bool(reason.check(ResponseDone))))
-
-
 def _plainly(endpoint: IStreamServerEndpoint, credentials: object, *, clock: object) -> IStreamServerEndpoint:
     return endpoint
 
@@ -391,8 +298,9 @@ def _memory() -> str | None:
 
 
 @cache
-def _authority() -> tuple[tempfile.TemporaryDirectory[str], Authority]:
-    directory = tempfile.TemporaryDirectory(prefix="swarm-sim-ca-")  # gone when this process is
+def _authority() -> tuple[Path, Authority]:
+    directory = Path(tempfile.mkdtemp(prefix="swarm-sim-ca-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     authority = Authority.create("simulation", now=_BEGAN, days=_DAYS, key_type=KeyType.ED25519)
     return directory, authority
 
@@ -401,7 +309,7 @@ def _authority() -> tuple[tempfile.TemporaryDirectory[str], Authority]:
 def _identity(number: int, ip: str) -> tuple[Path, PeerID]:
     """The same key for a number in every process, or no run could be repeated; made once in each."""
     parent, authority = _authority()
-    directory = Path(parent.name, str(number))
+    directory = parent / str(number)
     directory.mkdir()
     key = Ed25519PrivateKey.from_private_bytes(sha512(f"node {number}".encode()).digest()[:32])
     certificate = authority.issue(f"n{number}", [ip], key.public_key(), now=_BEGAN, days=_DAYS)
