@@ -81,10 +81,13 @@ class IBlobReader(Interface):
         """
         Wait until the byte at ``offset`` may be released, and say up to where (``<= stop``).
 
-        At once ``stop`` for a complete blob. A pull answers as grains are verified, and moves
-        what is asked for to the front of its queue.
+        At once ``stop`` for a complete blob that was proven lately; one whose proof is old is proven
+        on the way. A pull answers as grains are verified, and moves what is asked for to the front of
+        its queue.
 
         :raises PullFailed: the bytes will not come, or some already handed out proved wrong.
+        :raises BlobMissing: a copy that was to be proven on the way is damaged, and no longer held.
+        :raises StoreFailed: the disk failed.
         """
 
     def read_now(offset: int, length: int) -> bytes | None:
@@ -98,7 +101,7 @@ class IBlobReader(Interface):
         """
 
     def fileno() -> int:
-        """A descriptor of the bytes for sendfile, or -1."""
+        """A descriptor of the bytes for sendfile, or -1; -1 too while some of them must still be proven."""
 
     def close() -> None:
         """Let go; a pull nobody reads any more may be slowed, never undone."""
@@ -221,8 +224,9 @@ class IBlobStore(Interface):
         """
         A reader of a complete blob.
 
-        A blob whose file was changed behind the store's back, or that was last verified longer ago
-        than the settings allow, is verified first; a damaged one goes to quarantine.
+        A blob whose file was changed behind the store's back is verified first. One that was last
+        verified longer ago than the settings allow is verified first or while it is read. A damaged
+        one goes to quarantine.
 
         :raises BlobMissing: not here, or marked ``404``, or found damaged.
         :raises BlobForbidden: marked ``403``.

@@ -169,6 +169,7 @@ class PublicAPI:
     ) -> None:
         await self._store.check_markers(digest)
         method = request.method.decode("ascii")
+        damaged = False
         while True:
             reader = await open_(digest)
             set_blob_fields(request, reader.info, self._mirrors())
@@ -179,6 +180,11 @@ class PublicAPI:
                 # Perhaps only the size was a lie, and nothing of it was told yet.
                 if request.startedWriting or not self._fetcher.retries(digest):
                     raise
+            except BlobMissing:
+                # Our copy proved damaged before anything of it was told; perhaps a peer has a good one.
+                if request.startedWriting or damaged:
+                    raise
+                damaged = True
             else:
                 return
 
@@ -245,12 +251,23 @@ class PublicAPI:
             reader.close()
 
     async def _whole(self, digest: Digest) -> IBlobReader:
-        """A reader of a complete local copy, pulled first if need be."""
+        """A reader of a complete local copy, all of it proven; pulled first if need be."""
         try:
-            return await self._fetcher.open_local(digest)
+            return await self._proven(digest)
         except BlobMissing:
             await self._fetcher.pull(digest)
-        return await self._fetcher.open_local(digest)
+        return await self._proven(digest)
+
+    async def _proven(self, digest: Digest) -> IBlobReader:
+        reader = await self._fetcher.open_local(digest)
+        try:
+            offset = 0
+            while offset < reader.info.size:
+                offset = await reader.available(offset, reader.info.size)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     @app.route("/<id:digest>/locations", methods=["GET"])
     async def locations(self, request: StreamingRequest, digest: Digest) -> bytes:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from swarm.errors import LocalError, StorageFull, StoreFailed
 from swarm.model.digest import Digest
+from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.storage.disk import Disk
 
@@ -47,6 +48,12 @@ CREATE TABLE peers(
     peer BLOB NOT NULL, name TEXT NOT NULL, address TEXT NOT NULL, url TEXT NOT NULL,
     last_alive REAL NOT NULL);
 PRAGMA user_version = {_VERSION};
+"""
+#: Came later; made where it is missing, and an older node leaves it alone.
+_LISTS = """
+CREATE TABLE IF NOT EXISTS lists(digest BLOB PRIMARY KEY, checksum BLOB NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS list_out AFTER DELETE ON blobs BEGIN
+    DELETE FROM lists WHERE digest = OLD.digest; END;
 """
 _RECORD = """
 INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT(digest) DO UPDATE SET
@@ -143,6 +150,8 @@ class Catalog:
                     database.execute(_SCHEMA)
             elif version != _VERSION:
                 raise apsw.FormatError(f"catalog version {version}")
+            with database:
+                database.execute(_LISTS)
             (clean,) = next(database.execute("SELECT clean FROM state"))
             self.doubts += not clean
             database.execute("UPDATE state SET clean = 0")
@@ -241,11 +250,20 @@ class Catalog:
             self.log.warn("the catalog cannot be read: {error}", error=e)
             return None
 
-    def record(self, digest: Digest, size: int, mtime_ns: int, verified_at: float) -> None:
+    def record(
+        self,
+        digest: Digest,
+        size: int,
+        mtime_ns: int,
+        verified_at: float,
+        midstates: Midstates | None = None,
+    ) -> None:
         """
         Remember a blob that was stored now, and so is of the generation in force.
 
         A failure only costs a verification later.
+
+        :param midstates: a list that was proven to be this blob's; see :meth:`vouches`.
         """
 
         def put(database: apsw.Connection) -> None:
@@ -254,11 +272,19 @@ class Catalog:
             ).fetchone()
             values = (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0)
             database.execute(_RECORD, values)
+            self._vouch(database, digest, midstates)
             self._add_up(database)
 
         self._unimportant(put)
 
-    def proven(self, digest: Digest, size: int, mtime_ns: int, verified_at: float) -> None:
+    def proven(
+        self,
+        digest: Digest,
+        size: int,
+        mtime_ns: int,
+        verified_at: float,
+        midstates: Midstates | None = None,
+    ) -> None:
         """Remember a file that was here already; its generation stays what it was, at first 0."""
 
         def put(database: apsw.Connection) -> None:
@@ -266,9 +292,33 @@ class Catalog:
                 "SELECT generation FROM blobs WHERE digest = ?", (digest.raw,)
             ).fetchone()
             database.execute(_RECORD, (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0))
+            self._vouch(database, digest, midstates)
             self._add_up(database)
 
         self._unimportant(put)
+
+    def vouches(self, digest: Digest, encoded: bytes) -> bool | None:
+        """
+        Are these the bytes of the midstates that were proven with this blob? None: nothing is remembered.
+
+        An id has only one right list, so what is remembered never grows old.
+        """
+
+        def find(database: apsw.Connection) -> bytes | None:
+            found = database.execute("SELECT checksum FROM lists WHERE digest = ?", (digest.raw,)).fetchone()
+            return None if found is None else bytes(found[0])
+
+        try:
+            known = self.consult(find)
+        except LocalError as e:
+            self.log.warn("the catalog cannot be read: {error}", error=e)
+            return None
+        return None if known is None else known == Digest.of(encoded).raw
+
+    def _vouch(self, database: apsw.Connection, digest: Digest, midstates: Midstates | None) -> None:
+        if midstates is not None and midstates.grains.count > 1:
+            checksum = Digest.of(midstates.encode()).raw
+            database.execute("INSERT OR REPLACE INTO lists VALUES (?, ?)", (digest.raw, checksum))
 
     def forget(self, digest: Digest) -> None:
         """The blob's file is gone, or about to be."""

@@ -1,8 +1,9 @@
 """The copies held: found, trusted or proven, and what is derived from their bytes.
 
-Decides when stored bytes are trusted: a file that is not the one recorded when it was proven, or was
-proven too long ago, is read and hashed before it is served. A copy that proves damaged goes to
-quarantine, and so does one the disk refuses to read twice.
+Decides when stored bytes are trusted: a file that is not the one recorded when it was proven is read
+and hashed before it is served; one that was proven too long ago is so while it is served
+(:mod:`swarm.storage.proving_reader`), where its midstates are vouched for. A copy that proves damaged
+goes to quarantine, and so does one the disk refuses to read twice.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates, encoded_length
-from swarm.storage.catalog import Catalog
+from swarm.storage.catalog import Catalog, Row
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk, Stat, read_file
 from swarm.storage.layout import DATA, MIDSTATES, Layout
-from swarm.storage.proof import Proof
+from swarm.storage.proof import Proof, Proven
 from swarm.storage.publish import Publisher
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
@@ -39,6 +40,8 @@ class Held:
     names: tuple[Filename, ...]
     fresh: bool
     """Is it the file that was proven, and not too long ago?"""
+    vouched: Midstates | None = None
+    """If not: midstates to prove it with grain by grain, where that is as good as hashing it whole."""
 
     def close(self) -> None:
         """Close the file."""
@@ -78,11 +81,28 @@ class Copies:
                 raise BlobMissing(digest) from e
             try:
                 stat = self._disk.fstat(fd)
-                fresh = self._publisher.fresh(self._catalog.row(digest), stat)
-                return Held(Descriptor(self._disk, fd), stat, self._publisher.names(digest), fresh)
+                row = self._catalog.row(digest)
+                fresh = self._publisher.fresh(row, stat)
+                vouched = None if fresh else self._vouched(digest, row, stat)
+                return Held(Descriptor(self._disk, fd), stat, self._publisher.names(digest), fresh, vouched)
             except BaseException:
                 self._disk.close(fd)
                 raise
+
+    def _vouched(self, digest: Digest, row: Row | None, held: Stat) -> Midstates | None:
+        """
+        The stored list, if nothing but the age of its proof speaks against the file.
+
+        A file that is new or was changed has no such list: what nobody ever proved is not begun to be
+        served.
+        """
+        grains = Grains.of(held.size)
+        if row is None or (row.size, row.mtime_ns) != (held.size, held.mtime_ns):
+            return None
+        if grains.count == 1 or not row.verified_at or not self._sha512.provides_midstates:
+            return None
+        stored, vouched = self._read_midstates(digest, grains)
+        return stored if vouched else None
 
     def stat(self, digest: Digest) -> BlobInfo | None:
         """
@@ -114,17 +134,45 @@ class Copies:
                 await self._work.in_thread(self._drop_cache, held.file)
             grains = Grains.of(held.stat.size)
             claim = await self._work.in_thread(self._stored_midstates, digest, grains)
-            good = await self._hold(held, digest, grains, claim)
+            proven = await self._hold(held, digest, grains, claim)
         finally:
             held.close()
-        if not good:
+        if proven is None:
             await self._work.in_thread(self._quarantine, digest)
             return False
-        stat, now = held.stat, self._clock.seconds()
-        await self._work.in_thread(self._catalog.proven, digest, stat.size, stat.mtime_ns, now)
+        found = None if proven.midstates == claim else proven.midstates
+        await self._work.in_thread(self._note, digest, held.stat, proven.midstates, found)
         return True
 
-    async def _hold(self, held: Held, digest: Digest, grains: Grains, claim: Midstates | None) -> bool:
+    def _note(self, digest: Digest, held: Stat, proven: Midstates | None, found: Midstates | None) -> None:
+        if found is not None and found.grains.count > 1:
+            self._keep(digest, found)
+        self._catalog.proven(digest, held.size, held.mtime_ns, self._clock.seconds(), proven)
+
+    async def acquit(self, digest: Digest, suspect: Stat) -> bool:
+        """
+        Prove what is there; is it also the very file that was suspected? Nobody else may work on this blob.
+
+        :raises BlobMissing: there is none by now. :raises StoreFailed: it cannot be told.
+        """
+        return await self.prove(digest) and await self._work.in_thread(self._is_there, digest, suspect)
+
+    def covered(self, digest: Digest, held: Stat, at: float) -> None:
+        """Note that every grain was proven, from ``at`` on. Nobody else may work on this blob."""
+        row = self._catalog.row(digest)
+        if row is not None and row.mtime_ns == held.mtime_ns and self._is_there(digest, held):
+            self._catalog.proven(digest, held.size, held.mtime_ns, at)
+
+    def _is_there(self, digest: Digest, held: Stat) -> bool:
+        with self._volume.guard("looking for a blob", write=False):
+            try:
+                return self._disk.stat(self._layout.file(digest, DATA)) == held
+            except FileNotFoundError:
+                return False
+
+    async def _hold(
+        self, held: Held, digest: Digest, grains: Grains, claim: Midstates | None
+    ) -> Proven | None:
         for attempt in (1, 2):
             try:
                 return await self._proof.holds(held.file, digest, grains, claim)
@@ -133,7 +181,7 @@ class Copies:
                 if not unreadable(e):
                     raise
                 self.log.error("{digest}, attempt {n}: {error}", digest=digest.short, n=attempt, error=e)
-        return False
+        return None
 
     def _drop_cache(self, file: Descriptor) -> None:
         with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
@@ -169,13 +217,21 @@ class Copies:
             self._quarantine(digest)
             return None
         if computed is not None:
-            try:
-                self._publisher.put_midstates(digest, computed)
-            except LocalError as e:
-                self.log.warn("midstates of {digest} are not kept: {error}", digest=digest, error=e)
+            self._keep(digest, computed)
         return computed
 
+    def _keep(self, digest: Digest, midstates: Midstates) -> None:
+        try:
+            self._publisher.put_midstates(digest, midstates)
+        except LocalError as e:
+            self.log.warn("midstates of {digest} are not kept: {error}", digest=digest, error=e)
+
     def _stored_midstates(self, digest: Digest, grains: Grains) -> Midstates | None:
+        """The list on disk, unless it is known to be another than was proven."""
+        stored, vouched = self._read_midstates(digest, grains)
+        return None if vouched is False else stored
+
+    def _read_midstates(self, digest: Digest, grains: Grains) -> tuple[Midstates | None, bool | None]:
         path = self._layout.file(digest, MIDSTATES)
         try:
             with self._volume.guard("reading midstates", write=False):
@@ -183,5 +239,10 @@ class Copies:
             found = None if data is None else Midstates.decode(data)
         except (Malformed, StoreFailed) as e:
             self.log.warn("midstates of {digest} are unreadable: {error}", digest=digest, error=e)
-            return None
-        return found if found is not None and found.grains == grains else None
+            return None, None
+        if data is None or found is None or found.grains != grains:
+            return None, None
+        vouched = self._catalog.vouches(digest, data)
+        if vouched is False:
+            self.log.warn("midstates of {digest} are not those that were proven", digest=digest)
+        return found, vouched

@@ -35,6 +35,7 @@ from swarm.storage.partial import Workshop
 from swarm.storage.partial_files import Shelf
 from swarm.storage.partials import Partials
 from swarm.storage.proof import Proof
+from swarm.storage.proving_reader import Coverages, Inspection, ProvingReader
 from swarm.storage.publish import Publisher
 from swarm.storage.reader import BlobReader
 from swarm.storage.reconcile import Reconciliation
@@ -69,6 +70,7 @@ class FilesystemStore:
         self._work = Work(run_blocking)
         self._catalog = Catalog(self._layout.catalog, disk=disk)
         self._volume = Volume(path, settings, disk, clock, self._catalog.totals)
+        hashing = DeferredSemaphore(settings.hashers)
         self._publisher = Publisher(
             self._layout, settings, disk, self._volume, self._catalog, self._work, sha512, clock, random
         )
@@ -83,6 +85,9 @@ class FilesystemStore:
             self._work,
             clock,
         )
+        self._coverages = Coverages(
+            Inspection(self._copies, sha512, self._volume, self._work, hashing), settings.verify_after, clock
+        )
         self._reconciliation = Reconciliation(
             self._layout, disk, self._volume, self._catalog, self._publisher, self._work
         )
@@ -91,7 +96,7 @@ class FilesystemStore:
                 shelf=Shelf(self._layout.partial, disk, self._volume),
                 work=self._work,
                 sha512=sha512,
-                hashing=DeferredSemaphore(settings.hashers),
+                hashing=hashing,
                 publish=self._publisher.publish_file,
             ),
             random_bytes=random.randbytes,
@@ -193,13 +198,17 @@ class FilesystemStore:
     async def open(self, digest: Digest) -> IBlobReader:
         """See :meth:`IBlobStore.open`."""
         held = await self._work.obtain(Held.close, self._open, digest)
-        if not held.fresh:
+        vouched = held.vouched
+        if not held.fresh and vouched is None:
             held.close()
             if not await self._work.alone(digest, self._copies.prove(digest, unless_fresh=True)):
                 raise BlobMissing(digest, "its copy here was damaged")
             held = await self._work.obtain(Held.close, self._open, digest)
         info = BlobInfo(digest, held.stat.size, held.names)
-        return BlobReader(info, held.file, self._disk, self._volume, self._work, self.verify)
+        if vouched is None:
+            return BlobReader(info, held.file, self._disk, self._volume, self._work, self.verify)
+        coverage = self._coverages.of(digest, held.stat, vouched)
+        return ProvingReader(info, held.file, self._disk, self._volume, self._work, self.verify, coverage)
 
     def _open(self, digest: Digest) -> Held:
         self._check_markers(digest)

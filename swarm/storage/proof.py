@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from swarm.hashing import Sha512
@@ -17,6 +17,13 @@ from swarm.storage.work import Work
 _THREADS = 4
 
 
+@frozen
+class Proven:
+    """A file holds its blob; with the midstates that were proven on the way, if they can be."""
+
+    midstates: Midstates | None
+
+
 @define(eq=False)
 class Proof:
     """How a store proves its own copies."""
@@ -25,9 +32,11 @@ class Proof:
     _volume: Volume
     _work: Work
 
-    async def holds(self, file: Descriptor, digest: Digest, grains: Grains, claim: Midstates | None) -> bool:
+    async def holds(
+        self, file: Descriptor, digest: Digest, grains: Grains, claim: Midstates | None
+    ) -> Proven | None:
         """
-        Hash the whole file.
+        Hash the whole file; None if it holds other bytes.
 
         :param claim: our own stored list. From SHA-512's IV over every grain to the id, it proves as much
             as hashing in order; but it is only a file too, so when it does not fit, hashing in order decides.
@@ -45,8 +54,9 @@ class Proof:
             except FirstError as e:
                 e.subFailure.raiseException()
             if all(results):
-                return True
-        return await self._work.in_thread(self._in_order, file, grains.size) == digest
+                return Proven(claim)
+        found, midstates = await self._work.in_thread(self._in_order, file, grains.size)
+        return Proven(midstates) if found == digest else None
 
     def _chained(self, file: Descriptor, digest: Digest, claim: Midstates, run: range) -> bool:
         grains = claim.grains
@@ -59,6 +69,6 @@ class Proof:
                 for index in run
             )
 
-    def _in_order(self, file: Descriptor, size: int) -> Digest:
+    def _in_order(self, file: Descriptor, size: int) -> tuple[Digest, Midstates | None]:
         with file.held() as fd, self._volume.guard("reading a blob to verify it", write=False):
-            return self._sha512.digest_of(fd, size)
+            return self._sha512.prove(fd, size)

@@ -87,6 +87,8 @@ class Publisher:
         """
         Make ``size`` proven bytes a blob; any other name the file has is the caller's to take away.
 
+        :param midstates: proven with them.
+
         :raises StorageFull, VolumeReadOnly, StoreFailed: it is no blob, and nothing new is left behind.
         """
         return await self._work.exclusively(digest, self.publish_file, digest, size, file, midstates, names)
@@ -112,7 +114,7 @@ class Publisher:
                 named = self._link(digest, size, fd, made)
                 self._sync_directory(self._layout.blob(digest))
                 made.clear()
-        self._catalog.record(digest, size, named.mtime_ns, named.verified_at)
+        self._catalog.record(digest, size, named.mtime_ns, named.verified_at, midstates)
         return Stored(BlobInfo(digest, size, known), named.new)
 
     # -- the steps ------------------------------------------------------------

@@ -20,8 +20,8 @@ class StoreSettings:
     deny: frozenset[str] = frozenset()
     """Methods refused node-wide: of ``get``, ``put``, ``delete``."""
 
-    verify_after: float = 30 * 86400.0
-    """A blob last verified longer ago is verified again before it is served."""
+    verify_after: float = 7 * 86400.0
+    """Bytes last verified longer ago are verified again before they are served."""
 
     lag: int = 64 << 20
     """A write whose hash is further behind asks its sender to pause."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from random import Random
 
+import apsw
 import pytest
 
 from swarm.testing.processes import Node, swarm_in, wait_until
@@ -107,3 +109,48 @@ def test_the_only_copy_edited_is_an_error_and_kept_aside(tmp_path: Path) -> None
         assert node.put(DATA) == digest
         assert node.get(digest) == DATA
         no_surprises(node)
+
+
+def age(*nodes: Node) -> None:
+    """Let all that nodes proved be long ago."""
+    for node in nodes:
+        node.kill(signal.SIGTERM)
+        catalog = apsw.Connection(str(node.data / "catalog.sqlite"))
+        catalog.execute("UPDATE blobs SET verified_at = verified_at - 30 * 86400")
+        catalog.close()
+        node.start()
+
+
+def test_rot_in_an_old_copy_is_met_while_it_is_served_and_never_sent(tmp_path: Path) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm:
+        here, there = swarm.full(2)
+        digest = here.put(DATA)
+        wait_until(lambda: there.has(digest), "two copies")
+        rot(here, digest, 5 * MIB + 7)
+        age(here, there)
+        swarm.wait_acquainted([here, there])
+        answer = raw_get(here, f"/{digest}")
+        assert (answer.status, answer.ended, answer.body) == (200, False, DATA[: 5 * MIB])
+        assert here.get(digest, {"Range": f"bytes={5 * MIB}-"}) == DATA[5 * MIB :]  # from there
+        wait_until(lambda: healed(here, digest), "published again")
+        assert here.get(digest) == there.get(digest) == DATA
+        no_surprises(here, there)
+
+
+def test_peers_and_clients_that_begin_at_the_rot_get_good_bytes_at_once(tmp_path: Path) -> None:
+    with swarm_in(tmp_path / "swarm") as swarm:
+        here, there = swarm.full(2)
+        digest = here.put(DATA)
+        wait_until(lambda: there.has(digest), "two copies")
+        rot(here, digest, 5, 5 * MIB + 7)
+        age(here, there)
+        reader = swarm.add("reader", join=(here, there))
+        swarm.wait_acquainted([here, there, reader])
+        assert reader.get(digest) == DATA
+        assert not named(reader, here)  # a bad grain is never sent
+        assert here.get(digest) == DATA
+        rot(there, digest, 5)
+        age(there)
+        swarm.wait_acquainted([here, there, reader])
+        assert there.get(digest) == DATA  # nothing was sent before the rot was met: no need to ask again
+        no_surprises(here, there, reader)

@@ -10,6 +10,8 @@ import pytest
 
 from swarm.errors import StorageFull, StoreFailed
 from swarm.model.digest import Digest
+from swarm.model.grains import Grains
+from swarm.model.midstates import Midstates
 from swarm.model.peers import PeerID
 from swarm.storage.catalog import Catalog, Row
 from swarm.storage.disk import Disk
@@ -172,3 +174,35 @@ def test_a_full_disk_is_said_so(catalog: Catalog) -> None:
 def test_a_place_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed):
         Catalog(str(tmp_path / "missing" / "catalog.sqlite"), disk=Disk()).open()
+
+
+def test_a_list_is_vouched_for_as_long_as_its_blob_is_remembered(catalog: Catalog) -> None:
+    known = Midstates(Grains.of(3 << 20), bytes(128))
+    assert catalog.vouches(ONE, known.encode()) is None
+    catalog.record(ONE, 3 << 20, 1, 5.0, known)
+    assert catalog.vouches(ONE, known.encode()) is True
+    assert catalog.vouches(ONE, known.encode() + b"?") is False
+    catalog.proven(ONE, 3 << 20, 2, 6.0)
+    assert catalog.vouches(ONE, known.encode()) is True
+    catalog.proven(TWO, 3 << 20, 2, 6.0, known)
+    assert catalog.vouches(TWO, known.encode()) is True
+    catalog.forget(ONE)
+    assert catalog.vouches(ONE, known.encode()) is None
+    catalog.close()
+    assert catalog.vouches(TWO, known.encode()) is None  # it cannot be asked
+
+
+def test_a_catalog_from_before_there_were_lists_goes_on(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.record(ONE, 10, 1, 5.0)
+    first.put_hint(ONE, 2)
+    first.close()
+    before = apsw.Connection(str(tmp_path / "catalog.sqlite"))
+    before.execute("DROP TRIGGER list_out; DROP TABLE lists")
+    before.close()
+    second = opened(tmp_path)
+    assert second.hints() == [(ONE, 2)]
+    assert second.vouches(ONE, b"") is None
+    second.forget(ONE)
+    assert totals(second) == (0, 0)
+    second.close()

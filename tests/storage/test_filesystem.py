@@ -23,7 +23,7 @@ from swarm.testing.contracts import MIB, at_once, content, pattern, put, refused
 from tests.contracts.rigs import FilesystemRig
 from tests.storage.test_work import Threads
 
-MONTH = 30 * 86400.0
+WEEK = 7 * 86400.0
 
 
 class Counting(Disk):
@@ -85,17 +85,17 @@ def test_bit_rot_is_found_before_old_bytes_are_served(rig: FilesystemRig) -> Non
     data = pattern(1000)
     digest = at_once(put(rig.store, data)).info.digest
     silently(data_of(rig, digest), data[:-1] + b"?")
-    rig.clock.advance(MONTH - 1)  # type: ignore[attr-defined]  # a task.Clock
-    assert at_once(content(rig.store, digest)) != data  # trusted for a month: the scrubber is sooner
+    rig.clock.advance(WEEK - 1)  # type: ignore[attr-defined]  # a task.Clock
+    assert at_once(content(rig.store, digest)) != data  # trusted for a week
     rig.clock.advance(2)  # type: ignore[attr-defined]  # a task.Clock
     at_once(refused(BlobMissing, rig.store.open(digest)))
     assert (Path(rig.layout.quarantine) / digest.hex).read_bytes() == data[:-1] + b"?"
 
 
-def test_a_proof_is_good_for_another_month(rig: FilesystemRig) -> None:
+def test_a_proof_is_good_for_another_week(rig: FilesystemRig) -> None:
     data = pattern(1000)
     digest = at_once(put(rig.store, data)).info.digest
-    rig.clock.advance(MONTH + 1)  # type: ignore[attr-defined]  # a task.Clock
+    rig.clock.advance(WEEK + 1)  # type: ignore[attr-defined]  # a task.Clock
     at_once(content(rig.store, digest))
     silently(data_of(rig, digest), data[:-1] + b"?")
     at_once(content(rig.store, digest))  # not read twice
