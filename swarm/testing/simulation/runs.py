@@ -124,6 +124,10 @@ class _Run:
 
     async def _put(self, put: Put) -> None:
         data = Random(f"{self.plan.seed} blob {put.blob}").randbytes(put.size)
+        if put.blob:  # no two are equal: the first byte is their number, and only one may be empty
+            data = bytes([put.blob]) + data[1:]
+        elif data:
+            data = b"\0" + data[1:]
         blob = self.blobs[put.blob] = Blob(Digest(hashlib.sha512(data).digest()), data)
         try:
             answer = await self.swarm.client(put.node).ask("PUT", f"/blob-{put.blob}", data)

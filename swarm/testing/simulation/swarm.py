@@ -80,7 +80,7 @@ class Swarm:
     """
     I run nodes on one timeline. Use me as a context manager: my files are temporary.
 
-    :ivar torn: did a process die in the middle of an event? What it went on to do is no use looking at.
+    :ivar torn: did a process die? What it leaves to the garbage collector is no use looking at.
     """
 
     log = Logger()
@@ -212,11 +212,11 @@ class Swarm:
         # In the middle of a call of this very process: nothing of it goes on, the rest is for later.
         assert each.process is not None
         each.process.die()
-        self.torn = True
         self.timeline.after(0, None, self.lose_power, each.name)
 
     def _bury(self, each: SimNode, *, power: bool) -> None:
         assert each.process is not None
+        self.torn = True
         self.network.end(each.process, power=power)
         each.disk.crash()
         if each.node is not None:
