@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -402,6 +403,30 @@ def test_a_good_copy_that_took_the_place_of_a_rotten_one_stays(rig: FilesystemRi
     assert got == DATA[: 5 * MIB]
     assert isinstance(error, BlobMissing)
     assert at_once(content(rig.store, DIGEST)) == DATA
+
+
+def test_what_was_proven_of_one_file_says_nothing_of_another(rig: FilesystemRig, place: str) -> None:
+    assert at_once(streamed(opened(rig), 0, 4 * MIB))[1] is None
+    path = rig.layout.file(DIGEST, "data")
+    shutil.copy2(path, f"{place}/restored")  # same size, same mtime, as a backup comes back
+    os.replace(f"{place}/restored", path)
+    rot(rig, MIB)
+    got, error = at_once(streamed(opened(rig)))
+    assert got == DATA[:MIB]
+    assert isinstance(error, BlobMissing)
+
+
+def test_a_verdict_is_not_remembered(rig: FilesystemRig) -> None:
+    row = rig.store._catalog.row(DIGEST)
+    known = at_once(rig.store.midstates(DIGEST))
+    assert row is not None and known is not None
+    rot(rig, MIB)
+    assert at_once(streamed(opened(rig)))[1] is not None
+    os.rename(rig.layout.damaged(DIGEST), rig.layout.file(DIGEST, "data"))  # repaired by hand
+    rot(rig, MIB)
+    Path(rig.layout.file(DIGEST, "midstates")).write_bytes(known.encode())
+    rig.store._catalog.proven(DIGEST, row.size, row.mtime_ns, row.verified_at, known)
+    assert at_once(streamed(opened(rig))) == (DATA, None)
 
 
 def test_a_copy_deleted_under_its_reader_is_read_to_its_end_and_not_remembered(rig: FilesystemRig) -> None:
