@@ -163,9 +163,8 @@ def test_a_range_in_the_middle_does_not_wait_for_what_is_before_it(
     data = os.urandom(LARGE)
     digest = holder.put(data)
     tap.pace = PACE
-    start = (
-        LARGE // 6 * 5
-    )  # proven by what comes after it, as there is one holder
+    # There is one holder, so these bytes are proven by what comes after them.
+    start = LARGE // 6 * 5
     assert cold.get(digest, {"Range": f"bytes={start}-{start + 99}"}) == data[start : start + 100]
     assert still_missing(cold, digest) > LARGE // 2
     tap.open()
