@@ -211,7 +211,7 @@ def memory(work: Path, size: int, rounds: int, say: Callable[[str], None]) -> Ta
 
 
 def _pair(swarm: Swarm) -> tuple[Node, Node]:
-    holder = swarm.add("holder")
+    holder = swarm.add("holder", "--copies=1")  # or the PUT would bring the puller its copy
     puller = swarm.add("puller", join=(holder,))
     swarm.wait_acquainted([holder, puller])
     return holder, puller
