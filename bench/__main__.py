@@ -35,11 +35,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="for the record, after one to warm up")
     parser.add_argument("--mib", type=int, help="size of the blob; 1,024, for memory 10,240")
     parser.add_argument("--out", type=Path, help="write RESULTS.md and results.json there")
-    parser.add_argument("--dir", type=Path, help="work there; default: bench/work beside this file")
+    parser.add_argument("--dir", type=Path, help="work there; default: bench/runs beside this file")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in BENCHES]:
         parser.error(f"no such bench: {', '.join(unknown)}")
-    base = options.dir or Path(__file__).parent / "work"
+    base = options.dir or Path(__file__).parent / "runs"
     base.mkdir(parents=True, exist_ok=True)
     tables = []
     for name in options.names or BENCHES:
