@@ -22,8 +22,9 @@ class WebLimits:
     idle: float = 60.0
     #: After a refusal the connection stays this long, and so many bytes still arriving are thrown
     #: away, so that the client can read the answer before a reset destroys it (RFC 9112 section 9.6).
-    linger: float = 2.0
-    linger_bytes: int = 1 << 20
+    #: Many clients (Python's http.client) read nothing before all is sent: room for a fair body.
+    linger: float = 10.0
+    linger_bytes: int = 64 << 20
     #: Most bytes of a body that nobody streams.
     small_body: int = 64 << 10
     connections: int = 1000
