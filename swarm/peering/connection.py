@@ -47,6 +47,7 @@ ALERTS: Final = {
 
 _CERTIFICATE_REFUSED: Final = frozenset({42, 43, 44, 45, 46, 48, 49, 80, 116})
 _FATAL: Final = 2
+_ENABLE_PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE in openssl/ssl.h; unnamed in pyOpenSSL
 
 Noted = Callable[["PeerConnection", str], None]
 """Told of each connection that TLS ends and why, once, at whichever end the refusal was made."""
@@ -116,6 +117,8 @@ def peer_context(admission: Admission, noted: Noted) -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    # pyOpenSSL sets it: one send() would take 16 KiB at most. Memory BIOs take everything; see lean.
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
     context.use_certificate(identity.certificate)
     context.use_privatekey(identity.key)  # type: ignore[arg-type]  # a narrower union of the same keys
     context.check_privatekey()

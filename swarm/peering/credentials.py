@@ -42,6 +42,8 @@ class TLSSettings:
     """How often files are looked at for changes, and connections swept."""
     warn_days: float = 14.0
     """A certificate or revocation list with fewer days left is warned of daily."""
+    lean: bool = True
+    """Move bytes by ``swarm.peering.lean``; False: as stock Twisted does. Admission is the same."""
 
 
 @frozen(eq=False)

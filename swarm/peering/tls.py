@@ -12,26 +12,25 @@ from typing import Any
 from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
-    wrapServerTLS,
-)
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import (
+    IListeningPort,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from swarm.model.peers import Address, PeerID
 from swarm.peering.connection import PeerConnection, Refused, certificate_of, peer_id_of, tls_fault
 from swarm.peering.credentials import Credentials, TLSSettings
+from swarm.peering.lean import LeanTLSFactory
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -64,7 +63,7 @@ def server_endpoint(
     endpoint: IStreamServerEndpoint, credentials: Credentials, *, clock: IReactorTime
 ) -> IStreamServerEndpoint:
     """Listen where ``endpoint`` does, and admit peers only."""
-    return wrapServerTLS(Acceptor(credentials), endpoint, clock=clock)
+    return _Listening(endpoint, credentials, clock)
 
 
 def client_endpoint(
@@ -93,7 +92,42 @@ def client_endpoint(
         inner = TCP6ClientEndpoint(reactor, host, port, timeout)
     else:
         inner = HostnameEndpoint(reactor, host.encode("ascii"), port, timeout)
-    return wrapClientTLS(Dialer(credentials, host, expected), inner, clock=reactor)
+    return _Dialing(inner, Dialer(credentials, host, expected), reactor)
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class _Listening:
+    """Not Twisted's own wrapper, which knows no other factory than the stock one."""
+
+    endpoint: IStreamServerEndpoint
+    credentials: Credentials
+    clock: IReactorTime
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Part of Twisted's interface."""
+        factory = _factory(self.credentials)
+        return self.endpoint.listen(factory(Acceptor(self.credentials), False, protocolFactory, self.clock))
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _Dialing:
+    endpoint: IStreamClientEndpoint
+    dialer: Dialer
+    clock: IReactorTime
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Part of Twisted's interface."""
+        factory = _factory(self.dialer.credentials)
+        connecting: Deferred[Any] = self.endpoint.connect(
+            factory(self.dialer, True, protocolFactory, self.clock)
+        )
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+
+def _factory(credentials: Credentials) -> type[TLSMemoryBIOFactory]:
+    return LeanTLSFactory if credentials.settings.lean else TLSMemoryBIOFactory
 
 
 __all__ = [

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from swarm.peering.credentials import TLSSettings
+
 CONFIG = """
 [ca]
 default_ca = ours
@@ -50,6 +52,8 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 class OpenSSLWorld:
     """A directory with two CAs of the same name, an intermediate one, and a certificate of each kind."""
+
+    settings: TLSSettings | None = None
 
     def __init__(self, path: Path, openssl: str) -> None:
         self.path = path

@@ -35,7 +35,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from swarm.model.peers import Address, PeerID
-from swarm.peering.credentials import Credentials
+from swarm.peering.credentials import Credentials, TLSSettings
 from swarm.peering.identity import IdentityPaths
 from swarm.peering.tls import (
     certificate_of,
@@ -153,6 +153,13 @@ class Room:
         return protocol
 
 
+@pytest.fixture(params=[True, False], ids=["lean", "stock"])
+def world(request: pytest.FixtureRequest, world: Any) -> Any:
+    """Everything runs over both ways to move bytes: they must not differ in who is admitted."""
+    world.settings = TLSSettings(lean=request.param)
+    return world
+
+
 @pytest.fixture
 def room() -> Iterator[Room]:
     room = Room()
@@ -167,7 +174,7 @@ def paths(world: Any, kind: str, **changed: Any) -> IdentityPaths:
 
 
 def credentials_of(world: Any, kind: str = "alpha", **changed: Any) -> Credentials:
-    return Credentials.load(paths(world, kind, **changed), clock=reactor)
+    return Credentials.load(paths(world, kind, **changed), clock=reactor, settings=world.settings)
 
 
 async def in_thread(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -518,7 +525,7 @@ async def test_a_transfer_survives_a_change_of_certificate_and_the_next_connecti
     world: Any, room: Room, tmp_path: Path
 ) -> None:
     files = installed(world, tmp_path / "identity")
-    listening = Credentials.load(files, clock=reactor)
+    listening = Credentials.load(files, clock=reactor, settings=world.settings)
     port = await room.listen(listening, Flood)
     dialing = credentials_of(world, "beta")
     first = await room.dial(port, dialing)
@@ -551,7 +558,7 @@ async def test_a_transfer_survives_a_change_of_certificate_and_the_next_connecti
 @pytest_twisted.ensureDeferred
 async def test_a_dialer_shows_its_new_certificate_too(world: Any, room: Room, tmp_path: Path) -> None:
     files = installed(world, tmp_path / "identity", "beta")
-    dialing = Credentials.load(files, clock=reactor)
+    dialing = Credentials.load(files, clock=reactor, settings=world.settings)
     port = await room.listen(credentials_of(world))
     for renewing in (False, True):
         serial = renewed(world, "beta", files.cert) if renewing else _serial(files.cert)
@@ -568,7 +575,7 @@ async def test_who_is_revoked_or_delisted_is_cut_off_and_others_go_on(
     world: Any, room: Room, tmp_path: Path
 ) -> None:
     files = installed(world, tmp_path / "identity")
-    ours = Credentials.load(files, clock=reactor)
+    ours = Credentials.load(files, clock=reactor, settings=world.settings)
     port = await room.listen(ours)
     bad, good = [await room.dial(port, credentials_of(world, kind)) for kind in ("revoked", "beta")]
     for talker in (bad, good):
