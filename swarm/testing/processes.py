@@ -250,7 +250,7 @@ class Swarm:
         return made
 
     @staticmethod
-    def wait_acquainted(nodes: list[Node], *, within: float = 30.0) -> None:
+    def wait_acquainted(nodes: list[Node], *, within: float = 90.0) -> None:
         """Wait until each of the nodes sees all others alive."""
         names = {node.name for node in nodes}
 
@@ -278,7 +278,7 @@ def swarm_in(directory: Path) -> Iterator[Swarm]:
         swarm.close()
 
 
-def wait_until(condition: Any, what: str, within: float = 30.0) -> None:
+def wait_until(condition: Any, what: str, within: float = 90.0) -> None:
     """Poll until true. :raises AssertionError: it never was."""
     deadline = time.monotonic() + within
     while not condition():

@@ -170,7 +170,7 @@ def test_a_puller_killed_at_random_moments_ends_with_right_bytes(stage: Stage, t
         )
     if not puller.has(digest):
         stage.slow(0)
-        wait_until(lambda: puller.has(digest), "the pull ends by itself", 60)
+        wait_until(lambda: puller.has(digest), "the pull ends by itself")
         metrics = puller.metrics()
         assert metrics["swarm_bytes_resumed_total"] == least
         assert metrics["swarm_bytes_received_total"] <= len(data) - least + _SLACK

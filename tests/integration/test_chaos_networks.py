@@ -86,7 +86,7 @@ def alive(node: Node) -> set[str]:
 
 def pull_through(network: Network, size: int, *orders: tuple[int, float, str]) -> None:
     """GET a new blob while relays do as ordered: (which, seconds later, what). It must come right."""
-    wait_until(lambda: all(each.name in alive(network.puller) for each in network.sources), "all meet", 60)
+    wait_until(lambda: all(each.name in alive(network.puller) for each in network.sources), "all meet")
     digest, data = network.store(size)
     for relay in network.relays:
         relay.order(f"rate {4 * MIB}")

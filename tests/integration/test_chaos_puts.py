@@ -134,7 +134,7 @@ def test_a_202_becomes_a_copy_when_a_peer_is_back(tmp_path: Path) -> None:
         assert json.loads(answer)["holders"] == [here.name]
         here.restart()  # the hint is on disk
         there.start()
-        wait_until(lambda: there.has(digest), "the copy is delivered late", 60)
+        wait_until(lambda: there.has(digest), "the copy is delivered late")
         assert there.get(digest) == b"a" * 100_000
         nobody_convicted(here, there)
 

@@ -67,7 +67,7 @@ def test_slow_and_aborted_readers_cost_little_and_leave_nothing(tmp_path: Path) 
             assert node.get(digest) == data  # others are served
             assert resident(node) < memory + 2 * MIB * READERS / 2
             leave(readers)
-            wait_until(lambda: descriptors(node) <= opened + 5, "descriptors are closed", 20)
+            wait_until(lambda: descriptors(node) <= opened + 5, "descriptors are closed")
         assert resident(node) < memory + 150 * MIB
         no_surprises(node)
 
@@ -93,9 +93,9 @@ def test_readers_of_a_pull_that_go_away_leave_it_whole(tmp_path: Path) -> None:
         assert len(puller.ready()["pulls"]) == 1
         leave(readers)
         relay.order("rate 0")
-        wait_until(lambda: puller.has(digest), "the pull ends all the same", 60)
+        wait_until(lambda: puller.has(digest), "the pull ends all the same")
         assert puller.metrics()["swarm_pulls_started_total"] == 1
-        wait_until(lambda: descriptors(puller) <= opened + 8, "descriptors are closed", 20)
+        wait_until(lambda: descriptors(puller) <= opened + 8, "descriptors are closed")
         assert resident(puller) < memory + 200 * MIB
         with contextlib.closing(reader_of(puller, f"/{digest}")) as one:
             assert one.recv(20).startswith(b"HTTP/1.1 200")

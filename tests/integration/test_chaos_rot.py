@@ -70,7 +70,7 @@ def test_rotten_copies_are_found_named_and_healed(tmp_path: Path, damage: dict[s
             if name not in damage:
                 assert not named(puller, node)
             elif named(puller, node):
-                wait_until(lambda node=node: healed(node, digest), f"{name} heals itself", 30)
+                wait_until(lambda node=node: healed(node, digest), f"{name} heals itself")
                 assert node.get(digest) == DATA
         no_surprises(puller, *nodes.values())
 
