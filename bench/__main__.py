@@ -1,132 +1,85 @@
-"""``python -m bench [NAME…]``: measure, print tables, write them as Markdown and JSON."""
+"""``python -m bench [NAME…]``: measure, keep what was found, write the report."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import shutil
-import subprocess
+import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import swarm
-import twisted
-from bench import transfers
-from bench.measure import Row
-from bench.transfers import MIB, Table
+from bench import plots, report, running
+from bench.outcome import load, load_all
+from bench.programs import BY_NAME, PROGRAMS
 
-BENCHES: dict[str, tuple[Callable[..., Table], int]] = {
-    "pull": (transfers.pull, 1024),
-    "put": (transfers.put, 1024),
-    "get": (transfers.get, 1024),
-    "memory": (transfers.memory, 10 * 1024),
-}
+HERE = Path(__file__).parent
+_ROUNDS = {"quick": 3, "full": 7}
 
 
 def main() -> int:
     """Run what was asked for."""
+    options = _options()
+    if options.list:
+        for program in PROGRAMS:
+            print(f"{program.name:8} {', '.join(program.goals):16} {program.what}")
+        return 0
+    results = options.out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    why: dict[str, str] = {}
+    try:
+        for name in [] if options.report else options.names or BY_NAME:
+            start = time.monotonic()
+            print(f"{name}: {BY_NAME[name].what}", file=sys.stderr, flush=True)
+            try:
+                running.run(BY_NAME[name], options, results)
+            except running.CannotRun as e:
+                why[name] = str(e)
+                print(f"  no result: {e}", file=sys.stderr, flush=True)
+                continue
+            outcome = load(results / f"{name}.json")
+            print(report.program_part(outcome), flush=True)
+            print(f"  {name} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        why = {**why, "": ""}
+    write(options.out, {name: reason for name, reason in why.items() if name})
+    print(report.goals_table(load_all(results, BY_NAME)))
+    return 1 if why else 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all if none")
-    parser.add_argument("--rounds", type=int, default=7, help="for the record, after one to warm up")
-    parser.add_argument("--mib", type=int, help="size of the blob; 1,024, for memory 10,240")
-    parser.add_argument("--out", type=Path, help="write RESULTS.md and results.json there")
-    parser.add_argument("--dir", type=Path, help="work there; default: bench/runs beside this file")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_NAME)}; all if none")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--quick", action="store_true", help="smaller and fewer: ten minutes for all")
+    form.add_argument("--full", action="store_true", help="as the goals say; the default for a NAME")
+    parser.add_argument("--rounds", type=int, help="for the record, after one to warm up; 7, quick 3")
+    parser.add_argument("--mib", type=int, help="size of the large blob; 1,024, for memory 10,240")
+    parser.add_argument("--dir", type=Path, default=HERE / "runs", help="work there, on a real disk")
+    parser.add_argument("--out", type=Path, help="for RESULTS.md, results, plots; bench, or bench/runs")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the report anew")
+    parser.add_argument("--list", action="store_true", help="name the programs")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in BENCHES]:
-        parser.error(f"no such bench: {', '.join(unknown)}")
-    base = options.dir or Path(__file__).parent / "runs"
-    base.mkdir(parents=True, exist_ok=True)
-    tables = []
-    for name in options.names or BENCHES:
-        bench, mib = BENCHES[name]
-        work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base.resolve()))
-        try:
-            table = bench(work / "in", (options.mib or mib) * MIB, options.rounds, say)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        tables.append(table)
-        print(markdown(table), flush=True)
-    if options.out is not None:
-        write(options.out, tables, options.rounds)
-    return 0
+    if unknown := [name for name in options.names if name not in BY_NAME]:
+        parser.error(f"no such program: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
+    options.rounds = options.rounds or _ROUNDS["quick" if options.quick else "full"]
+    if options.out is None:
+        # What a quick or odd run gives is no result to keep beside the full ones.
+        odd = options.quick or options.mib or options.rounds < _ROUNDS["full"]
+        options.out = HERE / "runs" if odd else HERE
+    return options
 
 
-def say(text: str) -> None:
-    """Progress, apart from the tables."""
-    print(f"  {text}", file=sys.stderr, flush=True)
-
-
-def markdown(table: Table) -> str:
-    """A table with medians, their spread, and every row's ratio to ours."""
-    ours = next(row for row in table.rows if row.name == table.ours)
-    lines = [
-        f"## {table.title}",
-        "",
-        "| | wall s (min–max) | client CPU s | server CPU s | ours / theirs, wall | client CPU |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in table.rows:
-        low, high = row.spread("wall")
-        lines.append(
-            f"| {row.name} | {row.median('wall'):.3f} ({low:.3f}–{high:.3f}) | {row.median('client'):.2f} "
-            f"| {row.median('server'):.2f} | {ratio(ours, row, 'wall')} | {ratio(ours, row, 'client')} |"
-        )
-    return "\n".join([*lines, "", *(f"* {note}" for note in table.notes), ""])
-
-
-def ratio(ours: Row, theirs: Row, what: str) -> str:
-    """Ours over theirs; nothing for ourselves, or where they cost nothing."""
-    if ours is theirs or not theirs.median(what):
-        return ""
-    return f"{ours.median(what) / theirs.median(what):.2f}"
-
-
-def write(directory: Path, tables: list[Table], rounds: int) -> None:
-    """RESULTS.md for people and results.json for programs."""
-    directory.mkdir(parents=True, exist_ok=True)
-    head = [
-        "# Results",
-        "",
-        f"Medians of {rounds} interleaved rounds after one to warm up, "
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}, by `python -m bench`.",
-        f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
-        f"Twisted {twisted.__version__}, swarm {swarm.__version__}, {', '.join(versions())}.",
-        "",
-    ]
-    (directory / "RESULTS.md").write_text("\n".join(head) + "\n" + "\n".join(map(markdown, tables)))
-    results = {
-        table.title: {
-            row.name: [{"wall": c.wall, "client": c.client, "server": c.server} for c in row.costs]
-            for row in table.rows
-        }
-        | {"notes": list(table.notes)}
-        for table in tables
-    }
-    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-
-
-def versions() -> list[str]:
-    """What the others say they are."""
-    said = []
-    for name, flag in (
-        ("nginx", "-v"),
-        ("aria2c", "--version"),
-        ("openssl", "version"),
-        ("curl", "--version"),
-    ):
-        try:
-            done = subprocess.run(
-                [name, flag], capture_output=True, text=True, env={"PATH": "/usr/bin:/usr/sbin:/bin"}
-            )
-        except OSError:
-            continue
-        said.append((done.stdout or done.stderr).splitlines()[0].removeprefix("nginx version: "))
-    return said
+def write(out: Path, why: dict[str, str]) -> None:
+    """RESULTS.md and its pictures, from all results there are."""
+    outcomes = load_all(out / "results", BY_NAME)
+    pictures = plots.draw(outcomes, out / "plots")
+    text = report.report(
+        outcomes, {name: f"plots/{path.name}" for name, path in pictures.items()}, report.failed(why)
+    )
+    (out / "RESULTS.md").write_text(text)
+    print(f"written: {out / 'RESULTS.md'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

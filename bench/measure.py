@@ -1,32 +1,25 @@
-"""How a figure is taken: interleaved rounds, medians, the CPU of both ends, peak memory.
+"""How a sample is taken: interleaved rounds, wall time, the CPU of both ends, peak memory.
 
-Decides nothing about what is measured. A case is a function that does its work once and returns
-what it cost; cases of one table run in turn, A B C A B C, so that a noisy minute hits all of them.
+Decides nothing about what is measured. A case is a function that does its work once and returns what
+it cost; cases of one table run in turn, A B C A B C, so that a noisy minute hits all of them.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import resource
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-TICKS = os.sysconf("SC_CLK_TCK")
+from bench.outcome import CLIENT, SERVER, WALL, Row, Sample
 
-
-@frozen
-class Cost:
-    """One run: seconds on the wall, and of CPU at the client's and the servers' end."""
-
-    wall: float
-    client: float = 0.0
-    server: float = 0.0
+MIB = 1 << 20
+MB = 10**6
 
 
 @frozen
@@ -34,26 +27,8 @@ class Case:
     """One row of a table; ``run`` does the work once, ``reset`` undoes it, untimed."""
 
     name: str
-    run: Callable[[], Cost]
-    reset: Callable[[], None] = lambda: None
-
-
-@define
-class Row:
-    """What all rounds of a case gave."""
-
-    name: str
-    costs: list[Cost] = field(factory=list)
-
-    def median(self, what: str) -> float:
-        """Of ``wall``, ``client`` or ``server``."""
-        median: float = statistics.median(getattr(cost, what) for cost in self.costs)
-        return median
-
-    def spread(self, what: str) -> tuple[float, float]:
-        """The least and the most."""
-        values = [getattr(cost, what) for cost in self.costs]
-        return min(values), max(values)
+    run: Callable[[], Sample]
+    reset: Callable[[], object] = lambda: None
 
 
 def interleave(cases: Sequence[Case], rounds: int, say: Callable[[str], None]) -> list[Row]:
@@ -61,30 +36,40 @@ def interleave(cases: Sequence[Case], rounds: int, say: Callable[[str], None]) -
     rows = [Row(case.name) for case in cases]
     for number in range(rounds + 1):
         for case, row in zip(cases, rows, strict=True):
-            cost = case.run()
-            case.reset()
+            try:
+                sample = case.run()
+            finally:
+                case.reset()
             if number:
-                row.costs.append(cost)
+                row.samples.append(sample)
             label = f"round {number}" if number else "warm-up"
-            say(f"{label}: {case.name}: {cost.wall:.3f} s")
+            say(f"{label}: {case.name}: {', '.join(f'{k} {v:.4g}' for k, v in sample.items())}")
     return rows
 
 
+def tree(pid: int) -> list[int]:
+    """A process and those it started, and they, while they run."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found.extend(int(child) for child in task.read_text().split())
+    return found
+
+
 def cpu_of(pids: Iterable[int]) -> float:
-    """CPU seconds these processes and their threads have used so far."""
-    total = 0
+    """CPU seconds, user's and kernel's, these processes used so far: all threads, to the nanosecond."""
+    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)  # the kernel's clock of a process
+
+
+def peak_memory(pids: Iterable[int]) -> float:
+    """The most that was resident in each, added up, in MB of 10⁶ bytes."""
+    kib = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def peak_memory(pid: int) -> int:
-    """The most bytes that were resident, ever."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                kib += int(line.split()[1])
+    return kib * 1024 / MB
 
 
 @contextmanager
@@ -97,13 +82,46 @@ def children_cpu() -> Iterator[list[float]]:
     used[0] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def command(arguments: Sequence[str | Path], servers: Iterable[int] = ()) -> Cost:
-    """Run a program to its end, which must be a good one; ``servers`` are what it talks to."""
+class Failed(Exception):
+    """A program that was to be measured ended badly."""
+
+
+def command(
+    arguments: Sequence[str | Path], servers: Iterable[int] = (), *, within: float = 300
+) -> dict[str, float]:
+    """
+    Run a program to its end, which must be a good one; ``servers`` are what it talks to.
+
+    :raises Failed: it did not end well, or not in time.
+    """
+    return commands([arguments], servers, within=within)
+
+
+def commands(
+    many: Sequence[Sequence[str | Path]], servers: Iterable[int] = (), *, within: float = 300
+) -> dict[str, float]:
+    """The same for several programs at once. :raises Failed:"""
     servers = list(servers)
     busy, start = cpu_of(servers), time.perf_counter()
     with children_cpu() as used:
-        done = subprocess.run([str(each) for each in arguments], capture_output=True, text=True)
+        running = [
+            subprocess.Popen(
+                [str(each) for each in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            for arguments in many
+        ]
+        try:
+            said = [process.communicate(timeout=within)[1] for process in running]
+        except subprocess.TimeoutExpired as e:
+            raise Failed(f"{many[0][0]} did not end within {within:g} s") from e
+        finally:
+            for process in running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
     wall = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed: {done.stderr[-500:] or done.stdout[-500:]}")
-    return Cost(wall, used[0], cpu_of(servers) - busy)
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            last = text[-500:].decode(errors="replace")
+            raise Failed(f"{many[0][0]} ended with {process.returncode}: {last}")
+    return {WALL: wall, CLIENT: used[0], SERVER: cpu_of(servers) - busy}

@@ -1,0 +1,132 @@
+"""P5 and P6: what sending costs, over mutual TLS and over plain HTTP, beside nginx.
+
+Decides the receiver: the same curl for both sides, so that only the sender differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import nodes
+from bench.blobs import make_file, sha512_of
+from bench.measure import MIB, Case, Failed, command, commands, interleave, peak_memory
+from bench.outcome import SERVER, WALL, Result, Sample, ratio
+from bench.programs import Asked
+from bench.rivals import need, nginx
+from swarm.testing.processes import swarm_in
+
+_SPAN = 8 * MIB
+_LOOPBACK = (
+    "loopback charges part of the receiver's kernel work to the sender: both columns together are the whole"
+)
+
+
+def mutual_tls(asked: Asked) -> Result:
+    """Three senders at once, each a third of the blob to one curl, in ranges of 8 MiB on one connection."""
+    size = asked.size(1024, 256)
+    source = asked.disk / "blob"
+    digest = make_file(source, size)
+    with swarm_in(asked.disk / "swarm") as swarm:
+        holders = nodes.holders(swarm, 3, source)
+        identity = swarm.authority.issue("rival", ["127.0.0.1", "localhost"], now=nodes.now())
+        with nginx(asked.disk / "nginx", asked.disk, identity, servers=3) as server:
+            ours = [f"https://{node.address}/blobs/{digest}" for node in holders]
+            theirs = [f"https://127.0.0.1:{port}/blob" for port in server.tls_ports]
+            pids = nodes.processes(holders)
+            for name, urls in (("ours", ours), ("theirs", theirs)):
+                _check(asked.disk / name, urls, identity, size, digest)
+            cases = [
+                Case("swarm, 3 nodes", _fetch(asked.disk / "ours", ours, identity, size, pids)),
+                Case("nginx, 3 ports", _fetch(asked.disk / "theirs", theirs, identity, size, server.pids)),
+            ]
+            rows = interleave(cases, asked.rounds, asked.say)
+        memory = peak_memory(pids)
+    return Result(
+        f"sending {size >> 20} MiB from three ports over mutual TLS 1.3",
+        tuple(rows),
+        (ratio("P5", rows[0], rows[1], SERVER),),
+        (
+            "three curls at once, each asks for a third of the blob in ranges of 8 MiB on one kept connection; "
+            "what they got was hashed once before the rounds",
+            _LOOPBACK,
+            f"peak memory of the three nodes together: {memory:.0f} MB",
+        ),
+    )
+
+
+def _configs(directory: Path, urls: list[str], identity: Path, size: int, out: str) -> list[list[str]]:
+    """curl's arguments: a configuration file for each third, with a line for each range."""
+    directory.mkdir(exist_ok=True)
+    third = -(-size // len(urls) // _SPAN) * _SPAN
+    made = []
+    for number, url in enumerate(urls):
+        lines = []
+        for start in range(number * third, min(size, (number + 1) * third), _SPAN):
+            stop = min(size, start + _SPAN)
+            target = out.format(start)
+            lines.append(f'url = "{url}"\nrange = "{start}-{stop - 1}"\noutput = "{target}"\n')
+            lines.append(f'cacert = "{identity}/ca.pem"\ncert = "{identity}/cert.pem"\n')
+            lines.append(f'key = "{identity}/key.pem"\nfail\nsilent\nhttp1.1\nnext\n')
+        file = directory / f"{number}.curl"
+        file.write_text("".join(lines)[: -len("next\n")])
+        made.append([need("curl"), "-K", str(file)])
+    return made
+
+
+def _fetch(
+    directory: Path, urls: list[str], identity: Path, size: int, pids: list[int]
+) -> Callable[[], Sample]:
+    many = _configs(directory, urls, identity, size, "/dev/null")
+    return lambda: commands(many, pids)
+
+
+def _check(directory: Path, urls: list[str], identity: Path, size: int, digest: str) -> None:
+    """Do these ranges make the blob? :raises Failed:"""
+    parts = directory / "parts"
+    parts.mkdir(parents=True)
+    commands(_configs(directory, urls, identity, size, f"{parts}/{{:015}}"))
+    whole = directory / "whole"
+    with whole.open("wb") as out:
+        for part in sorted(parts.iterdir()):
+            out.write(part.read_bytes())
+            part.unlink()
+    if sha512_of(whole) != digest:
+        raise Failed(f"{urls[0]}: the ranges do not make the blob")
+    whole.unlink()
+
+
+def plain(asked: Asked) -> Result:
+    """One curl, the whole blob, plain HTTP."""
+    size = asked.size(1024, 512)
+    source = asked.disk / "blob"
+    digest = make_file(source, size)
+    with swarm_in(asked.disk / "swarm") as swarm:
+        (node,) = nodes.holders(swarm, 1, source)
+        identity = swarm.authority.issue("rival", ["127.0.0.1"], now=nodes.now())
+        with nginx(asked.disk / "nginx", asked.disk, identity) as server:
+            fetch = [need("curl"), "-sf", "-o", "/dev/null"]
+            pids = nodes.processes([node])
+
+            def ours() -> Sample:
+                return command([*fetch, f"{node.url}/{digest}"], pids)
+
+            def theirs() -> Sample:
+                return command([*fetch, f"{server.url}/blob"], server.pids)
+
+            cases = [Case("swarm", ours), Case("nginx, sendfile", theirs)]
+            rows = interleave(cases, max(asked.rounds, 7), asked.say)
+        memory = peak_memory(pids)
+    return Result(
+        f"GET of {size >> 20} MiB, plain HTTP",
+        tuple(rows),
+        (
+            ratio("P6 rate", rows[0], rows[1], WALL, inverse=True),
+            ratio("P6 CPU", rows[0], rows[1], SERVER),
+        ),
+        (
+            "curl to /dev/null, from the page cache; swarm's headers, digest and all, are part of it",
+            _LOOPBACK,
+            f"peak memory of the node: {memory:.0f} MB",
+        ),
+    )
