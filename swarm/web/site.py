@@ -57,6 +57,7 @@ class StreamingSite(server.Site):
         self._observer = observer
         self._channels: dict[Channel, None] = {}  # in the order they came, not as they lie in memory
         self._clients: Counter[str] = Counter()
+        self._lent = 0
         self._date = (-1, b"")
 
     @property
@@ -68,10 +69,7 @@ class StreamingSite(server.Site):
         self, addr: IAddress | None
     ) -> Channel | None:
         """A channel for a client; None, which hangs up, when it or everybody has too many."""
-        client = client_key(addr)
-        if len(self._channels) >= self.limits.connections or (
-            client is not None and self._clients[client] >= self.limits.connections_per_client
-        ):
+        if not self._admits(addr):
             return None
         channel = Channel()
         channel.factory = self
@@ -79,16 +77,41 @@ class StreamingSite(server.Site):
         channel.requestFactory = self.requestFactory
         return channel
 
+    def _admits(self, addr: IAddress | None) -> bool:
+        client = client_key(addr)
+        return len(self._channels) + self._lent < self.limits.connections and (
+            client is None or self._clients[client] < self.limits.connections_per_client
+        )
+
     def opened(self, channel: Channel) -> None:
         """A connection was made."""
         self._channels[channel] = None
-        if client := client_key(channel.getPeer()):
-            self._clients[client] += 1
+        self._came(channel.getPeer())
 
     def closed(self, channel: Channel) -> None:
         """A connection is gone."""
         self._channels.pop(channel, None)
-        if client := client_key(channel.getPeer()):
+        self._went(channel.getPeer())
+
+    def lend(self, addr: IAddress | None) -> bool:
+        """Count a client that is served elsewhere; False when it or everybody has too many."""
+        if not self._admits(addr):
+            return False
+        self._lent += 1
+        self._came(addr)
+        return True
+
+    def unlend(self, addr: IAddress | None) -> None:
+        """It is served elsewhere no more."""
+        self._lent -= 1
+        self._went(addr)
+
+    def _came(self, addr: IAddress | None) -> None:
+        if client := client_key(addr):
+            self._clients[client] += 1
+
+    def _went(self, addr: IAddress | None) -> None:
+        if client := client_key(addr):
             self._clients[client] -= 1
             self._clients += Counter()  # drops those at zero
 
