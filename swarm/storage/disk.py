@@ -11,14 +11,10 @@ import errno
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-
-from swarm.storage import syscalls
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
 _FICLONE: Final = 0x40049409
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WOULD_BLOCK = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-
-#: Nanoseconds that surely lie between two ticks of the kernel's clock for files (100 Hz and more; since
-#: Linux 6.13 it ticks whenever somebody looks).
-_TICK: Final = 50_000_000
 
 #: What ``fallocate`` raises where room cannot be reserved.
 NO_FALLOCATE: Final = frozenset([errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
@@ -80,10 +72,6 @@ class Disk:
     def open_read(self, path: str) -> int:
         """Open an existing file for reading; never follows a link in the last place."""
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-    def open_directory(self, path: str) -> int:
-        """Open an existing directory to look at it."""
-        return os.open(path, _DIRECTORY)
 
     def open_write(self, path: str) -> int:
         """Open an existing file for reading and writing."""
@@ -141,41 +129,6 @@ class Disk:
         """Data, and the size if it changed, to the platter."""
         os.fdatasync(fd)
 
-    def write_out(self, fd: int, offset: int, length: int) -> None:
-        """
-        Have bytes written and wait for it; only :meth:`fsync` makes them durable.
-
-        :raises OSError: they are lost, and ``fsync`` would not say so a second time.
-        """
-        syscalls.write_out(fd, offset, length)
-
-    def open_volume(self, path: str) -> int | None:
-        """
-        A descriptor of the directory ``path`` to :meth:`sync_volume` through; None where that is no good.
-
-        Errors of earlier writes, ours or not, are heard and forgotten here.
-        """
-        fd = os.open(path, _DIRECTORY)
-        if not syscalls.believed(fd):
-            os.close(fd)
-            return None
-        with suppress(OSError):
-            syscalls.syncfs(fd)
-        return fd
-
-    def sync_volume(self, fd: int) -> None:
-        """
-        All that was done to the volume so far to the platter, by whomever.
-
-        A second step flushes the device: without a journal ext4 does so before its last metadata is out.
-        """
-        syscalls.syncfs(fd)
-        os.fsync(fd)
-
-    def unwritten(self) -> int:
-        """About how many bytes :meth:`sync_volume` would have to write."""
-        return syscalls.unwritten()
-
     def drop_cache(self, fd: int) -> None:
         """Let the kernel forget the file's clean pages, so that a re-read asks the disk."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -183,20 +136,6 @@ class Disk:
     def fstat(self, fd: int) -> Stat:
         """Look at an open file."""
         return _stat(os.fstat(fd))
-
-    def changed_at(self, fd: int) -> int:
-        """
-        When an open file's bytes, or an open directory's entries, changed last: nanoseconds.
-
-        The kernel's own note (``st_ctime``), which nobody can set back; of descriptors it never has to
-        ask the disk.
-        """
-        return os.fstat(fd).st_ctime_ns
-
-    def settled_at(self, fd: int) -> int | None:
-        """As :meth:`changed_at`; None if that was so lately that the next change may bear the same date."""
-        changed = self.changed_at(fd)
-        return changed if time.time_ns() - changed > _TICK else None
 
     def chmod(self, fd: int, mode: int) -> None:
         """Set an open file's permissions."""
