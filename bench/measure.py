@@ -7,6 +7,7 @@ it cost; cases of one table run in turn, A B C A B C, so that a noisy minute hit
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import subprocess
 import time
@@ -31,18 +32,47 @@ class Case:
     reset: Callable[[], object] = lambda: None
 
 
-def interleave(cases: Sequence[Case], rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """Run all cases in turn, once to warm up and ``rounds`` times for the record."""
+class Failed(Exception):
+    """Something that was to be measured did not do its work."""
+
+
+def interleave(
+    cases: Sequence[Case],
+    rounds: int,
+    say: Callable[[str], None],
+    *,
+    notes: list[str],
+    until: float = math.inf,
+) -> list[Row]:
+    """
+    Run all cases in turn, once to warm up and ``rounds`` times for the record.
+
+    A case that fails is out, its row stays empty and ``notes`` says why. After ``until``
+    (``time.monotonic()``) no further round begins, if there is one for the record.
+    """
     rows = [Row(case.name) for case in cases]
+    failed: set[str] = set()
     for number in range(rounds + 1):
+        if number > 1 and time.monotonic() > until:
+            notes.append(f"time was up after {number - 1} of {rounds} rounds")
+            break
+        label = f"round {number}" if number else "warm-up"
         for case, row in zip(cases, rows, strict=True):
+            if case.name in failed:
+                continue
             try:
                 sample = case.run()
-            finally:
                 case.reset()
+            except (Failed, OSError, AssertionError) as e:
+                failed.add(case.name)
+                row.samples.clear()
+                notes.append(f"left out: {case.name}: {' '.join(str(e).split())[-300:]}")
+                say(f"{label}: {case.name}: failed: {e}")
+                with contextlib.suppress(Failed, OSError, AssertionError):
+                    case.reset()
+                continue
             if number:
                 row.samples.append(sample)
-            label = f"round {number}" if number else "warm-up"
             say(f"{label}: {case.name}: {', '.join(f'{k} {v:.4g}' for k, v in sample.items())}")
     return rows
 
@@ -80,10 +110,6 @@ def children_cpu() -> Iterator[list[float]]:
     yield used
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used[0] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-class Failed(Exception):
-    """A program that was to be measured ended badly."""
 
 
 def command(

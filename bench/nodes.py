@@ -46,11 +46,12 @@ def puller(swarm: Swarm, name: str, peers: Sequence[Node], *options: str, data: 
         data.mkdir()
         node.data.symlink_to(data)
     node.start()
-    swarm.wait_acquainted([node, *peers][:1] + list(peers)) if len(peers) == 1 else _wait_alive(node, peers)
+    wait_alive(node, peers)
     return node
 
 
-def _wait_alive(node: Node, peers: Sequence[Node]) -> None:
+def wait_alive(node: Node, peers: Sequence[Node]) -> None:
+    """Until a node sees these alive. :raises Failed:"""
     names, deadline = {peer.name for peer in peers}, time.monotonic() + 30
     while not names <= {peer["name"] for peer in node.ready()["peers"] if peer["state"] == "alive"}:
         if time.monotonic() > deadline:

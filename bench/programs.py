@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
-from bench.outcome import Result
+from bench.measure import Case, interleave
+from bench.outcome import Result, Row
 
 
 @frozen
@@ -28,10 +30,19 @@ class Asked:
     rounds: int  # for the record, after one to warm up
     mib: int | None  # size of the large blob, if somebody wants another than usual
     say: Callable[[str], None]  # progress, for people
+    until: float = math.inf  # no further round after this, of time.monotonic()
 
     def size(self, full: int, quick: int) -> int:
         """Bytes of the large blob; arguments in MiB."""
         return (self.mib or (quick if self.quick else full)) << 20
+
+    def interleave(
+        self, cases: Sequence[Case], notes: list[str], rounds: int | None = None
+    ) -> dict[str, Row]:
+        """Rows by name, of as many rounds as were asked for; see :func:`bench.measure.interleave`."""
+        rounds = self.rounds if rounds is None else rounds
+        rows = interleave(cases, rounds, self.say, notes=notes, until=self.until)
+        return {row.name: row for row in rows}
 
 
 @frozen

@@ -116,7 +116,7 @@ def rounds_table(rows: Sequence[Row]) -> str:
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     """Neighbours that share a column share a table."""
     tables: list[list[Row]] = []
-    for row in rows:
+    for row in (row for row in rows if row.samples):
         if tables and set(tables[-1][-1].headings) & set(row.headings):
             tables[-1].append(row)
         else:

@@ -114,10 +114,19 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
     facts, commit, start = machine.facts(options.disk, options.memory), machine.commit(), time.time()
-    asked = Asked(options.disk, options.memory, options.quick, options.rounds, options.mib, _say)
+    program = BY_NAME[options.name]
+    asked = Asked(
+        options.disk,
+        options.memory,
+        options.quick,
+        options.rounds,
+        options.mib,
+        _say,
+        time.monotonic() + 0.7 * (program.quick if options.quick else program.full),
+    )
     try:
-        result: Result = BY_NAME[options.name].run(asked)
-    except (Missing, Failed) as e:
+        result: Result = program.run(asked)
+    except (Missing, Failed, AssertionError, OSError) as e:
         print(f"  {options.name}: {e}", file=sys.stderr)
         return 1
     form = "quick" if options.quick else "full"

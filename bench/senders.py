@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import nodes
 from bench.blobs import make_file, sha512_of
-from bench.measure import MIB, Case, Failed, command, commands, interleave, peak_memory
+from bench.measure import MIB, Case, Failed, command, commands, peak_memory
 from bench.outcome import SERVER, WALL, Result, Sample, ratio
 from bench.programs import Asked
 from bench.rivals import need, nginx
@@ -24,7 +24,7 @@ _LOOPBACK = (
 
 def mutual_tls(asked: Asked) -> Result:
     """Three senders at once, each a third of the blob to one curl, in ranges of 8 MiB on one connection."""
-    size = asked.size(1024, 256)
+    size, notes = asked.size(1024, 256), list[str]()
     source = asked.disk / "blob"
     digest = make_file(source, size)
     with swarm_in(asked.disk / "swarm") as swarm:
@@ -40,14 +40,15 @@ def mutual_tls(asked: Asked) -> Result:
                 Case("swarm, 3 nodes", _fetch(asked.disk / "ours", ours, identity, size, pids)),
                 Case("nginx, 3 ports", _fetch(asked.disk / "theirs", theirs, identity, size, server.pids)),
             ]
-            rows = interleave(cases, asked.rounds, asked.say)
+            rows = list(asked.interleave(cases, notes).values())
         memory = peak_memory(pids)
     return Result(
         f"sending {size >> 20} MiB from three ports over mutual TLS 1.3",
         tuple(rows),
         (ratio("P5", rows[0], rows[1], SERVER),),
         (
-            "three curls at once, each asks for a third of the blob in ranges of 8 MiB on one kept connection; "
+            *notes,
+            "three curls at once, each asks for a third of the blob in ranges of 8 MiB, one connection each; "
             "what they got was hashed once before the rounds",
             _LOOPBACK,
             f"peak memory of the three nodes together: {memory:.0f} MB",
@@ -98,7 +99,7 @@ def _check(directory: Path, urls: list[str], identity: Path, size: int, digest: 
 
 def plain(asked: Asked) -> Result:
     """One curl, the whole blob, plain HTTP."""
-    size = asked.size(1024, 512)
+    size, notes = asked.size(1024, 512), list[str]()
     source = asked.disk / "blob"
     digest = make_file(source, size)
     with swarm_in(asked.disk / "swarm") as swarm:
@@ -115,7 +116,7 @@ def plain(asked: Asked) -> Result:
                 return command([*fetch, f"{server.url}/blob"], server.pids)
 
             cases = [Case("swarm", ours), Case("nginx, sendfile", theirs)]
-            rows = interleave(cases, max(asked.rounds, 7), asked.say)
+            rows = list(asked.interleave(cases, notes, max(asked.rounds, 7)).values())
         memory = peak_memory(pids)
     return Result(
         f"GET of {size >> 20} MiB, plain HTTP",
@@ -125,6 +126,7 @@ def plain(asked: Asked) -> Result:
             ratio("P6 CPU", rows[0], rows[1], SERVER),
         ),
         (
+            *notes,
             "curl to /dev/null, from the page cache; swarm's headers, digest and all, are part of it",
             _LOOPBACK,
             f"peak memory of the node: {memory:.0f} MB",
