@@ -107,6 +107,25 @@ class IBlobReader(Interface):
         """Let go; a pull nobody reads any more may be slowed, never undone."""
 
 
+class IOpenBlob(Interface):
+    """
+    A complete, proven blob that is open already: for answers that wait for no thread.
+
+    Not closed by who uses it, and used only where it was asked for, before the reactor goes on.
+    """
+
+    info: BlobInfo = Attribute("BlobInfo: digest, size, names.")
+    size: int = Attribute("Bytes of the blob.")
+    fields: bytes = Attribute("For who answers with it: the head of its answers, once made.")
+    fields_of: object = Attribute("For who made `fields`: what they were made from.")
+
+    def current() -> bool:
+        """Would :meth:`IBlobStore.open` find the very same now, proven and unmarked? Never blocks."""
+
+    def fill(buffer: memoryview) -> bool:
+        """Put the first ``len(buffer)`` bytes there, if that cannot block; False: open a reader."""
+
+
 class IBlobWriter(Interface):
     """A PUT on its way to disk: hashed while it is written, invisible until finished."""
 
@@ -230,6 +249,14 @@ class IBlobStore(Interface):
 
         :raises BlobMissing: not here, or marked ``404``, or found damaged.
         :raises BlobForbidden: marked ``403``.
+        """
+
+    def opened(key: bytes) -> IOpenBlob | None:
+        """
+        The blob, if it was opened before and :meth:`open` would find the very same again.
+
+        :param key: the id as 128 lowercase hex digits.
+        :return: None says nothing about whether the blob is here.
         """
 
     async def stat(digest: Digest) -> BlobInfo | None:
@@ -423,6 +450,7 @@ __all__ = [
     "IBlobWriter",
     "IHintStore",
     "ILane",
+    "IOpenBlob",
     "IPartial",
     "IPeerBook",
     "IPeerClient",

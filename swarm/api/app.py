@@ -21,12 +21,13 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import MethodNotAllowed
 
-from swarm.api.fields import content_type, set_blob_fields
+from swarm.api.fields import blob_fields, content_type, set_blob_fields
 from swarm.api.media import MediaProbe
 from swarm.api.metalink import CONTENT_TYPE as METALINK
 from swarm.api.metalink import PieceHashes, metalink
 from swarm.api.metrics import CONTENT_TYPE as PROMETHEUS
 from swarm.api.metrics import WebMetrics, exposition
+from swarm.api.plain import PlainReads
 from swarm.api.status import NodeFacts, locations_document, readiness
 from swarm.api.tokens import Guard
 from swarm.api.uploads import Upload, admit_upload
@@ -123,7 +124,13 @@ class PublicAPI:
     def site(self, limits: WebLimits) -> StreamingSite:
         """The factory to listen with."""
         return StreamingSite(
-            self._app.resource(), admit=self.admit, clock=self._clock, limits=limits, observer=self._metrics
+            self._app.resource(),
+            admit=self.admit,
+            clock=self._clock,
+            limits=limits,
+            observer=self._metrics,
+            blobs=self._store,
+            answers=PlainReads(self._store, self._guard, self._mirrors, self._clock),
         )
 
     # -- before the body ----------------------------------------------------------
@@ -167,12 +174,11 @@ class PublicAPI:
     async def _send(
         self, request: StreamingRequest, digest: Digest, open_: Callable[[Digest], Awaitable[IBlobReader]]
     ) -> None:
-        await self._store.check_markers(digest)
         method = request.method.decode("ascii")
         damaged = False
         while True:
             reader = await open_(digest)
-            set_blob_fields(request, reader.info, self._mirrors())
+            set_blob_fields(request, blob_fields(reader.info, self._mirrors()))
             chosen = select(method, conditions_of(request), digest.etag, reader.info.size)
             try:
                 await send(request, reader, chosen)

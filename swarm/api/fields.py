@@ -54,15 +54,15 @@ def is_active(kind: str) -> bool:
     return kind in _ACTIVE or kind.endswith("+xml")
 
 
-def set_blob_fields(request: StreamingRequest, info: BlobInfo, mirrors: Sequence[str]) -> None:
+def blob_fields(info: BlobInfo, mirrors: Sequence[str]) -> list[tuple[str, str]]:
     """
-    Set what every answer with a blob's bytes carries.
+    Say what every answer with a blob's bytes carries, in this order.
 
     :param mirrors: public URLs of other nodes; each serves every blob of the swarm, so each is a
         duplicate in the sense of RFC 6249 whether or not it holds a copy now.
     """
     kind = content_type(info.filename)
-    for name, value in (
+    fields = [
         ("ETag", info.digest.etag),
         ("Accept-Ranges", "bytes"),
         ("Repr-Digest", info.digest.repr_digest),
@@ -70,16 +70,22 @@ def set_blob_fields(request: StreamingRequest, info: BlobInfo, mirrors: Sequence
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),  # an id in a Referer would give the blob away
         ("Content-Type", kind),
-    ):
-        request.setHeader(name, value)
+    ]
     if info.filename is not None:
-        request.setHeader("Content-Disposition", info.filename.content_disposition)
+        fields.append(("Content-Disposition", info.filename.content_disposition))
     if is_active(kind):
-        request.setHeader("Content-Security-Policy", "sandbox")
+        fields.append(("Content-Security-Policy", "sandbox"))
     for priority, url in enumerate(mirrors, 1):
-        request.responseHeaders.addRawHeader(
-            "Link", f"<{url}/{info.digest.hex}>; rel=duplicate; pri={priority}"
-        )
+        fields.append(("Link", f"<{url}/{info.digest.hex}>; rel=duplicate; pri={priority}"))
     if mirrors:
         link = f'</{quote(info.digest.hex)}.meta4>; rel=describedby; type="application/metalink4+xml"'
-        request.responseHeaders.addRawHeader("Link", link)
+        fields.append(("Link", link))
+    return fields
+
+
+def set_blob_fields(request: StreamingRequest, fields: Sequence[tuple[str, str]]) -> None:
+    """Set them on an answer made anew, or begun again with others."""
+    for name in {name for name, _ in fields}:
+        request.responseHeaders.removeHeader(name)
+    for name, value in fields:
+        request.responseHeaders.addRawHeader(name, value)

@@ -37,6 +37,7 @@ class WebMetrics:
             f"{door}_requests", "Responses by method and status", labels, registry=registry
         )
         self._sent = Counter(f"{door}_sent_bytes", "Bytes of response bodies", registry=registry)
+        self._plain: dict[str, Counter] = {}
         self._received = Counter(f"{door}_received_bytes", "Bytes of request bodies", registry=registry)
 
     def answered(self, request: StreamingRequest) -> None:
@@ -45,6 +46,14 @@ class WebMetrics:
         self._requests.labels(method if method in _METHODS else "other", str(request.code)).inc()
         self._sent.inc(request.sentLength)
         self._received.inc(request.received)
+
+    def sent(self, method: str, size: int) -> None:
+        """The short path answered."""
+        count = self._plain.get(method)
+        if count is None:
+            count = self._plain[method] = self._requests.labels(method, "200")
+        count.inc()
+        self._sent.inc(size)
 
     def rejected(self, status: int) -> None:
         """What was no request was answered."""

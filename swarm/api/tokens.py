@@ -110,6 +110,16 @@ class Guard:
         self._tokens = tokens
         self._clock = clock
 
+    def open_to_all(self, scope: str) -> bool:
+        """Would :meth:`check` let anybody have this scope now, with no token and from anywhere?"""
+        if self._tokens is None:
+            return scope == "get"
+        now = self._clock.seconds()
+        return any(
+            grant.digest is None and scope in grant.scopes and (grant.until is None or now < grant.until)
+            for grant in self._tokens.grants()
+        )
+
     def check(
         self, scope: str, client: IAddress | None, authorization: str | None, origin: str | None = None
     ) -> None:

@@ -115,11 +115,11 @@ class Fetcher:
 
         The size of what comes from a pull is what all holders say, or proven.
         """
-        await self._store.check_markers(digest)
         try:
             return await self._store.open(digest)
         except BlobMissing:
-            pass  # also if it was deleted from the swarm: it may have been put again elsewhere
+            await self._store.check_markers(digest)
+        # Also if it was deleted from the swarm: it may have been put again elsewhere.
         reader = await self._fetch(digest).reader()
         return await self._store.open(digest) if reader is None else reader
 
@@ -129,7 +129,6 @@ class Fetcher:
 
         :raises BlobMissing, BlobForbidden, StoreFailed:
         """
-        await self._store.check_markers(digest)
         return await self._store.open(digest)
 
     async def pull(self, digest: Digest) -> BlobInfo:

@@ -42,6 +42,10 @@ class Held:
     """Is it the file that was proven, and not too long ago?"""
     vouched: Midstates | None = None
     """If not: midstates to prove it with grain by grain, where that is as good as hashing it whole."""
+    proven_at: float = 0.0
+    """When all its bytes were proven last; seconds of the node's clock."""
+    changed_at: int | None = None
+    """See :meth:`Disk.settled_at`; read before all else."""
 
     def close(self) -> None:
         """Close the file."""
@@ -80,11 +84,13 @@ class Copies:
             except (FileNotFoundError, NotADirectoryError) as e:
                 raise BlobMissing(digest) from e
             try:
+                changed_at = self._disk.settled_at(fd)
                 stat = self._disk.fstat(fd)
                 row = self._catalog.row(digest)
                 fresh = self._publisher.fresh(row, stat)
                 vouched = None if fresh else self._vouched(digest, row, stat)
-                return Held(Descriptor(self._disk, fd), stat, self._publisher.names(digest), fresh, vouched)
+                names, proven_at = self._publisher.names(digest), 0.0 if row is None else row.verified_at
+                return Held(Descriptor(self._disk, fd), stat, names, fresh, vouched, proven_at, changed_at)
             except BaseException:
                 self._disk.close(fd)
                 raise

@@ -6,12 +6,18 @@ read would return that file's bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Protocol
 
 from swarm.errors import StoreFailed
-from swarm.storage.disk import Disk
+
+
+class _Closes(Protocol):
+    """What closes a number: the disk, or who shares its own."""
+
+    def close(self, fd: int) -> None: ...
 
 
 class Descriptor:
@@ -19,7 +25,7 @@ class Descriptor:
 
     __slots__ = ("_closed", "_disk", "_fd", "_lock", "_users")
 
-    def __init__(self, disk: Disk, fd: int) -> None:
+    def __init__(self, disk: _Closes, fd: int) -> None:
         self._disk = disk
         self._fd = fd
         self._users = 0
@@ -45,11 +51,26 @@ class Descriptor:
         try:
             yield self._fd
         finally:
-            with self._lock:
-                self._users -= 1
-                last = self._closed and self._users == 0
-            if last:
-                self._disk.close(self._fd)
+            self._leave()
+
+    def share(self) -> Descriptor:
+        """
+        Another user of the same open file, who closes it for himself.
+
+        :raises StoreFailed: it was closed before.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreFailed("the file was closed meanwhile")
+            self._users += 1
+        return Descriptor(_Shared(self._leave), self._fd)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and self._users == 0
+        if last:
+            self._disk.close(self._fd)
 
     def close(self) -> None:
         """Close it, now or when the last user leaves; harmless a second time."""
@@ -58,3 +79,13 @@ class Descriptor:
             self._closed = True
         if last:
             self._disk.close(self._fd)
+
+
+class _Shared:
+    """Lets go of somebody else's descriptor."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def close(self, fd: int) -> None:
+        self._leave()

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _FICLONE: Final = 0x40049409
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WOULD_BLOCK = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+
+#: Nanoseconds that surely lie between two ticks of the kernel's clock for files (100 Hz and more; since
+#: Linux 6.13 it ticks whenever somebody looks).
+_TICK: Final = 50_000_000
 
 #: What ``fallocate`` raises where room cannot be reserved.
 NO_FALLOCATE: Final = frozenset([errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
@@ -73,6 +78,10 @@ class Disk:
         """Open an existing file for reading; never follows a link in the last place."""
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
+    def open_directory(self, path: str) -> int:
+        """Open an existing directory to look at it."""
+        return os.open(path, _DIRECTORY)
+
     def open_write(self, path: str) -> int:
         """Open an existing file for reading and writing."""
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -109,6 +118,15 @@ class Disk:
             raise
         return bytes(buffer[:count])
 
+    def fill_nowait(self, fd: int, buffer: WriteableBuffer, offset: int) -> int:
+        """As :meth:`read_nowait`, into ``buffer``: how many bytes came; 0 also if the disk would be asked."""
+        try:
+            return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as e:
+            if e.errno in _WOULD_BLOCK:
+                return 0
+            raise
+
     def fallocate(self, fd: int, length: int) -> None:
         """Reserve disk for ``length`` (> 0) bytes from the start; the file grows to it."""
         os.posix_fallocate(fd, 0, length)
@@ -136,6 +154,20 @@ class Disk:
     def fstat(self, fd: int) -> Stat:
         """Look at an open file."""
         return _stat(os.fstat(fd))
+
+    def changed_at(self, fd: int) -> int:
+        """
+        When an open file's bytes, or an open directory's entries, changed last: nanoseconds.
+
+        The kernel's own note (``st_ctime``), which nobody can set back; of descriptors it never has to
+        ask the disk.
+        """
+        return os.fstat(fd).st_ctime_ns
+
+    def settled_at(self, fd: int) -> int | None:
+        """As :meth:`changed_at`; None if that was so lately that the next change may bear the same date."""
+        changed = self.changed_at(fd)
+        return changed if time.time_ns() - changed > _TICK else None
 
     def chmod(self, fd: int, mode: int) -> None:
         """Set an open file's permissions."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from random import Random
 from weakref import WeakSet
 
@@ -28,9 +29,11 @@ from swarm.model.midstates import Midstates
 from swarm.storage.adopt import Adopted, Adoption
 from swarm.storage.catalog import Catalog
 from swarm.storage.copies import Copies, Held
+from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk
 from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MISSING, Layout
 from swarm.storage.ledgers import Hints, PeerBook, Tombstones
+from swarm.storage.open_files import OpenBlob, OpenFiles, Seen
 from swarm.storage.partial import Workshop
 from swarm.storage.partial_files import Shelf
 from swarm.storage.partials import Partials
@@ -43,6 +46,12 @@ from swarm.storage.settings import StoreSettings
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 from swarm.storage.writer import BlobWriter
+
+
+def _let_go(opened: tuple[Held, Seen]) -> None:
+    held, seen = opened
+    held.close()
+    seen.directory.close()
 
 
 @implementer(IBlobStore)
@@ -71,8 +80,18 @@ class FilesystemStore:
         self._catalog = Catalog(self._layout.catalog, disk=disk)
         self._volume = Volume(path, settings, disk, clock, self._catalog.totals)
         hashing = DeferredSemaphore(settings.hashers)
+        self._open_files = OpenFiles(disk, clock, settings.open_files, settings.verify_after)
         self._publisher = Publisher(
-            self._layout, settings, disk, self._volume, self._catalog, self._work, sha512, clock, random
+            self._layout,
+            settings,
+            disk,
+            self._volume,
+            self._catalog,
+            self._work,
+            sha512,
+            clock,
+            random,
+            self._open_files.doubt,
         )
         self._copies = Copies(
             self._layout,
@@ -147,6 +166,7 @@ class FilesystemStore:
             writer.abort()
         self._partials.close()
         await self._work.idle()
+        self._open_files.close()
         await self._work.in_thread(self._close)
 
     def _close(self) -> None:
@@ -197,22 +217,49 @@ class FilesystemStore:
 
     async def open(self, digest: Digest) -> IBlobReader:
         """See :meth:`IBlobStore.open`."""
-        held = await self._work.obtain(Held.close, self._open, digest)
+        if (known := self.opened(digest.hex.encode("ascii"))) is not None:
+            return self._reader(known.info, known.file.share())
+        held = await self._found(digest)
         vouched = held.vouched
         if not held.fresh and vouched is None:
             held.close()
             if not await self._work.alone(digest, self._copies.prove(digest, unless_fresh=True)):
                 raise BlobMissing(digest, "its copy here was damaged")
-            held = await self._work.obtain(Held.close, self._open, digest)
+            held = await self._found(digest)
         info = BlobInfo(digest, held.stat.size, held.names)
         if vouched is None:
-            return BlobReader(info, held.file, self._disk, self._volume, self._work, self.verify)
+            return self._reader(info, held.file)
         coverage = self._coverages.of(digest, held.stat, vouched)
         return ProvingReader(info, held.file, self._disk, self._volume, self._work, self.verify, coverage)
 
-    def _open(self, digest: Digest) -> Held:
-        self._check_markers(digest)
-        return self._copies.find(digest)
+    def opened(self, key: bytes) -> OpenBlob | None:
+        """See :meth:`IBlobStore.opened`."""
+        return self._open_files.get(key)
+
+    def _reader(self, info: BlobInfo, file: Descriptor) -> BlobReader:
+        return BlobReader(info, file, self._disk, self._volume, self._work, self.verify)
+
+    async def _found(self, digest: Digest) -> Held:
+        held, seen = await self._work.obtain(_let_go, self._open, digest)
+        with closing(seen.directory):
+            if held.fresh:
+                info = BlobInfo(digest, held.stat.size, held.names)
+                self._open_files.keep(info, held.file, held.changed_at, seen, held.proven_at)
+        return held
+
+    def _open(self, digest: Digest) -> tuple[Held, Seen]:
+        """The directory first: what changes after that look makes the opening not worth keeping."""
+        with self._volume.guard("opening a blob", write=False):
+            try:
+                seen = self._open_files.look(self._layout.blob(digest))
+            except (FileNotFoundError, NotADirectoryError) as e:
+                raise BlobMissing(digest) from e  # and so no marker is there either
+        try:
+            self._check_markers(digest)
+            return self._copies.find(digest), seen
+        except BaseException:
+            seen.directory.close()
+            raise
 
     async def stat(self, digest: Digest) -> BlobInfo | None:
         """See :meth:`IBlobStore.stat`."""

@@ -15,7 +15,7 @@ quarantine and is replaced. PUTs and pulls both end here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 
@@ -72,6 +72,8 @@ class Publisher:
     _sha512: Sha512
     _clock: IReactorTime
     _random: Random
+    _changed: Callable[[Digest], None]
+    """Told when something of a blob that was there already is another now; in any thread."""
     _durable: set[str] = field(factory=set)
     """Fan-out directories that this process has made durable."""
     log = Logger()
@@ -115,6 +117,8 @@ class Publisher:
                 self._sync_directory(self._layout.blob(digest))
                 made.clear()
         self._catalog.record(digest, size, named.mtime_ns, named.verified_at, midstates)
+        if not named.new:
+            self._changed(digest)
         return Stored(BlobInfo(digest, size, known), named.new)
 
     # -- the steps ------------------------------------------------------------
@@ -246,6 +250,7 @@ class Publisher:
             self._add_names(digest, names, made)
             self._sync_directory(self._layout.blob(digest))
             made.clear()
+        self._changed(digest)
 
     def put_midstates(self, digest: Digest, midstates: Midstates) -> None:
         """Store a list durably; the caller sees to it that nobody else works on this blob."""
@@ -265,6 +270,7 @@ class Publisher:
                 made.append(self._layout.file(digest, marker))
             self._sync_directory(self._layout.blob(digest))
             made.clear()
+        self._changed(digest)
 
     def _add_names(self, digest: Digest, names: Sequence[Filename], made: list[str]) -> tuple[Filename, ...]:
         old = self.names(digest)
@@ -305,6 +311,7 @@ class Publisher:
         """
         self.log.error("{digest} is damaged: {reason}", digest=digest, reason=reason)
         self._catalog.forget(digest)
+        self._changed(digest)
         with self._volume.guard("moving a damaged blob to quarantine"):
             with suppress(FileNotFoundError):
                 self._disk.unlink(self._layout.file(digest, MIDSTATES))
@@ -328,6 +335,7 @@ class Publisher:
                 with suppress(FileNotFoundError):
                     self._disk.unlink(self._layout.file(digest, name))
             self._sync_directory(directory)
+            self._changed(digest)
             with suppress(OSError):  # markers stay, and so does their directory
                 self._disk.rmdir(directory)
         return info

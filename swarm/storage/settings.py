@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from attrs import Factory, frozen
 
@@ -28,6 +29,9 @@ class StoreSettings:
 
     batch: int = 256 << 10
     """A write gathers this much before it goes to the disk."""
+
+    open_files: int = Factory(lambda: min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
+    """Blobs that stay open after a read, for the next one; each takes two descriptors. 0: none."""
 
     hashers: int = Factory(lambda: len(os.sched_getaffinity(0)))
     """Grains of pulls hashed at once, all pulls together; more than there are cores gains nothing."""

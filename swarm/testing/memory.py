@@ -384,6 +384,9 @@ class MemoryStore:
         blob = self._blob(digest)
         return MemoryReader(BlobInfo(digest, len(blob.data), blob.names), blob.data)
 
+    def opened(self, key: bytes) -> None:
+        """See :meth:`IBlobStore.opened`: nothing here is a file."""
+
     def _blob(self, digest: Digest) -> _Blob:
         try:
             return self.blobs[digest]

@@ -13,6 +13,7 @@ import termios
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -24,6 +25,7 @@ from swarm.web.strict import check_head
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
+    from swarm.web.short_path import ShortPath
     from swarm.web.site import StreamingSite
 
 
@@ -44,6 +46,10 @@ class Channel(http.HTTPChannel):
     _closed = False
     _lingering = False
     _thrown_away = 0
+    _between = False  # no byte of a request is anywhere in the parser
+    _blank = False  # but perhaps the empty line that is allowed before one
+    _waiting = b""  # requests for the short path, when it may go on
+    _turn: IDelayedCall | None = None
 
     # -- the connection's life --------------------------------------------------
 
@@ -52,11 +58,15 @@ class Channel(http.HTTPChannel):
         super().connectionMade()
         self.deadlines = Deadlines(self.site.limits, self.site.reactor, self._expired, self._unsent)
         self.deadlines.head()
+        self._between = True
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client went, or was sent away."""
         self._closed = True
+        self._waiting = b""
+        if self._turn is not None:
+            self._turn.cancel()
         self.deadlines.over()
         self.site.closed(self)
         super().connectionLost(reason)
@@ -130,10 +140,65 @@ class Channel(http.HTTPChannel):
     def resumeProducing(self) -> None:
         """The transport is empty again."""
         if self.deadlines.phase is Phase.DRAINING and not self._closed:
-            self.deadlines.ours()
+            if self._between:
+                self.deadlines.idle()
+            else:
+                self.deadlines.ours()
         super().resumeProducing()
-        if self.paused:
+        if self.paused or self._turn is not None:
             self._networkProducer.pauseProducing()
+        elif self._waiting:
+            self.dataReceived(b"")
+
+    # -- the short path -------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Does the transport take nothing more for now, or is the connection over?"""
+        return self._waitingForTransport or self._closed
+
+    def send_whole(self, response: memoryview) -> None:
+        """Write a whole response; the memory may be used again at once."""
+        self.transport.write(bytes(response))
+        self.deadlines.idle()
+
+    def yield_turn(self) -> None:
+        """Go on when other connections had their turn."""
+        if self._turn is None:
+            self._networkProducer.pauseProducing()
+            self._turn = self.site.reactor.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if not self.full:
+            self._networkProducer.resumeProducing()
+            self.dataReceived(b"")
+
+    def _answered_shortly(self, short: ShortPath, data: bytes) -> bytes:
+        """Let the short path answer what it can; what is left is for the parser."""
+        data = self._waiting + data
+        self._waiting = b""
+        if self.full or self._turn is not None:
+            self._waiting = data
+            return b""
+        rest = data[short.answer(self, data) :]
+        if rest and (self.full or self._turn is not None):
+            self._waiting = rest
+            if self._waitingForTransport:
+                self.deadlines.draining()
+            return b""
+        return rest
+
+    def _know_between(self) -> None:
+        self._between = not (
+            self._buffer
+            or self._busyReceiving
+            or self._in_head
+            or self._blank
+            or self._closed
+            or self.paused
+            or self.requests
+        ) and bool(self.line_mode)
 
     # -- parsing ------------------------------------------------------------------
 
@@ -144,6 +209,11 @@ class Channel(http.HTTPChannel):
             if self._thrown_away > self.site.limits.linger_bytes:
                 self._networkProducer.pauseProducing()  # the client still has its time to read
             return
+        if self._between and (short := self.site.short_path) is not None:
+            data = self._answered_shortly(short, data)
+            if not data:
+                return
+        self._between = False
         if data and self.deadlines.phase is Phase.IDLE:
             self.deadlines.head()
         self.deadlines.received(len(data))
@@ -151,6 +221,7 @@ class Channel(http.HTTPChannel):
         # What the parser leaves in line mode has no CRLF in it, so any LF there is bare.
         if self.line_mode and not self._busyReceiving and not self._closed and b"\n" in self._buffer:
             self._reject(400, "a line ends with CRLF")
+        self._know_between()
 
     def lineReceived(self, line: bytes) -> None:
         """A line of a head came."""
@@ -161,6 +232,7 @@ class Channel(http.HTTPChannel):
             return
         if not self._in_head:
             self._in_head = bool(line)
+            self._blank = not line
             self._line = line
         elif line.startswith((b" ", b"\t")):
             self._reject(400, "a field is one line")  # obs-fold, RFC 9112 section 5.2
@@ -213,6 +285,7 @@ class Channel(http.HTTPChannel):
         """The response is written."""
         self.deadlines.idle()
         super().requestDone(request)
+        self._know_between()
 
     def send_continue(self) -> None:
         """Ask for the body."""

@@ -14,6 +14,7 @@ from swarm.web.channel import Channel
 from swarm.web.clients import client_key
 from swarm.web.limits import WebLimits
 from swarm.web.request import Admit, StreamingRequest
+from swarm.web.short_path import Answers, Blobs, ShortPath
 
 
 class Observer(Protocol):
@@ -25,12 +26,16 @@ class Observer(Protocol):
     def rejected(self, status: int) -> None:
         """Something that never became a request was answered."""
 
+    def sent(self, method: str, size: int) -> None:
+        """The short path answered 200 with ``size`` bytes of body."""
+
 
 class StreamingSite(server.Site):
     """
     HTTP/1.1 only: no h2, no parsed forms, no temporary files, no version in answers.
 
     :param clock: timers and the ``Date`` field.
+    :param blobs: for the short path, with ``answers``; without either there is none.
     """
 
     noisy = False
@@ -44,6 +49,8 @@ class StreamingSite(server.Site):
         clock: Any,
         limits: WebLimits | None = None,
         observer: Observer | None = None,
+        blobs: Blobs | None = None,
+        answers: Answers | None = None,
     ) -> None:
         super().__init__(
             resource,
@@ -59,6 +66,10 @@ class StreamingSite(server.Site):
         self._clients: Counter[str] = Counter()
         self._lent = 0
         self._date = (-1, b"")
+        self.short_path: ShortPath | None = None
+        if blobs is not None and answers is not None:
+            limit = self.limits.chunk
+            self.short_path = ShortPath(blobs, answers, limit=limit, date=self.date, count=self._sent)
 
     @property
     def connections(self) -> int:
@@ -141,6 +152,10 @@ class StreamingSite(server.Site):
         """A response was written. No line for it: metrics count, and ids are capabilities."""
         if self._observer is not None and isinstance(request, StreamingRequest):
             self._observer.answered(request)
+
+    def _sent(self, method: str, size: int) -> None:
+        if self._observer is not None:
+            self._observer.sent(method, size)
 
     def rejected(self, channel: Channel, status: int) -> None:
         """A channel answered what never became a request."""

@@ -67,12 +67,17 @@ def _check_coding(headers: Headers, version: bytes) -> None:
         raise Malformed("the only Transfer-Encoding is chunked")
 
 
+def is_host(value: bytes) -> bool:
+    """Is this a ``Host`` that names something?"""
+    return _HOST.fullmatch(value) is not None
+
+
 def _check_host(headers: Headers, version: bytes) -> bytes:
     hosts = headers.getRawHeaders(b"Host") or []
     if len(hosts) > 1 or (not hosts and version == b"HTTP/1.1"):
         raise Malformed("a request names exactly one Host")
     host = hosts[0] if hosts else b""
-    if host and not _HOST.fullmatch(host):
+    if host and not is_host(host):
         raise Malformed("not a Host")
     return host
 

@@ -102,6 +102,9 @@ class Door:
     def answered(self, request: StreamingRequest) -> None:
         self.statuses.append(request.code)
 
+    def sent(self, method: str, size: int) -> None:
+        self.statuses.append(200)
+
     def rejected(self, status: int) -> None:
         self.statuses.append(status)
 

@@ -57,7 +57,10 @@ class _Directory:
     def latest(self, name: str) -> Any:
         return self.names.get(name, [None])[-1]
 
+    changes: int = 0
+
     def set(self, name: str, value: Any) -> None:
+        self.changes += 1
         self.names.setdefault(name, [None]).append(value)
 
     def sync(self) -> None:
@@ -82,6 +85,7 @@ class Platter(Disk):
         self.pages: Random | None = None
         self._top = _Directory()
         self._fds: dict[int, _File] = {}
+        self._directories: dict[int, _Directory] = {}
 
     # -- the model ------------------------------------------------------------
 
@@ -199,6 +203,7 @@ class Platter(Disk):
 
     def close(self, fd: int) -> None:
         if self._fds.pop(fd, None) is not None:  # else it was closed in the crash, and is another's by now
+            self._directories.pop(fd, None)
             super().close(fd)
 
     def pwritev(self, fd: int, data: Any, offset: int) -> int:
@@ -211,6 +216,21 @@ class Platter(Disk):
         if self.pages.random() < 0.2:
             return None
         return os.pread(fd, length, offset)
+
+    def fill_nowait(self, fd: int, buffer: Any, offset: int) -> int:
+        if self.pages is None:
+            return super().fill_nowait(fd, buffer, offset)
+        return 0 if self.pages.random() < 0.2 else os.preadv(fd, [buffer], offset)
+
+    def open_directory(self, path: str) -> int:
+        fd = self._opened(super().open_directory(path))
+        self._directories[fd] = self._directory(path)
+        return fd
+
+    def changed_at(self, fd: int) -> int:
+        return self._directories[fd].changes if fd in self._directories else 0
+
+    settled_at = changed_at  # no two changes of the model bear the same number
 
     def free(self, path: str) -> int:
         return super().free(path) if self.pages is None else _FREE

@@ -1,0 +1,171 @@
+"""Blobs whose files stay open, so that a read of one asks neither a thread nor the catalog.
+
+Decides how long what an opening found may be believed without opening again: while the kernel dates
+neither the blob's directory (a marker, a name, a file put in place of another, a deletion) nor its file
+(bytes changed in place) later than that opening did, while the proof of its bytes is young enough, and
+for a minute at most, which bounds what no date shows: a directory moved from above. Both dates are read
+off open descriptors and never wait for the disk. What the store itself changes, it says (:meth:`doubt`),
+so nothing depends on the dates where an operator's hand is not involved.
+
+For the reactor's thread, except :meth:`doubt`. Not decided here: whether bytes are proven
+(:mod:`swarm.storage.copies`), or what is answered with them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from swarm.interfaces import BlobInfo, IOpenBlob
+from swarm.model.digest import Digest
+from swarm.storage.descriptor import Descriptor
+from swarm.storage.disk import Disk
+
+#: Seconds an opening is believed at most.
+BELIEVED = 60.0
+
+
+@define(eq=False)
+class Seen:
+    """The directory of a blob as it was before anything in it was looked at."""
+
+    directory: Descriptor
+    changed_at: int | None
+    """None: so lately that a change after it would not show."""
+    doubts: int
+
+
+@implementer(IOpenBlob)
+@define(eq=False)
+class OpenBlob:
+    """A blob that was found proven, with its file and its directory open."""
+
+    info: BlobInfo
+    size: int
+    file: Descriptor
+    _directory: Descriptor
+    _disk: Disk
+    _clock: IReactorTime
+    _directory_at: int
+    _file_at: int
+    _since: float
+    _until: float
+    doubted: bool = False
+    fields: bytes = b""
+    fields_of: object = None
+
+    def current(self) -> bool:
+        """See :meth:`IOpenBlob.current`."""
+        if self.doubted or not self._since <= self._clock.seconds() < self._until:
+            return False
+        changed_at = self._disk.changed_at
+        try:
+            return (
+                changed_at(self._directory.number) == self._directory_at
+                and changed_at(self.file.number) == self._file_at
+            )
+        except OSError:
+            return False
+
+    def fill(self, buffer: memoryview) -> bool:
+        """See :meth:`IOpenBlob.fill`."""
+        try:
+            return self._disk.fill_nowait(self.file.number, buffer, 0) == len(buffer)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the files; readers that share one go on."""
+        self.doubted = True
+        self.file.close()
+        self._directory.close()
+
+
+@define(eq=False)
+class OpenFiles:
+    """
+    At most ``limit`` of them; the one asked for longest ago makes room.
+
+    :param limit: each costs two descriptors.
+    :param verify_after: how old a proof may be, in seconds.
+    """
+
+    _disk: Disk
+    _clock: IReactorTime
+    _limit: int
+    _verify_after: float
+    _doubts: int = 0
+    _lock: Lock = field(factory=Lock)
+    _open: OrderedDict[bytes, OpenBlob] = field(factory=OrderedDict)
+
+    def get(self, key: bytes) -> OpenBlob | None:
+        """
+        The open blob, if what its opening found still holds.
+
+        :param key: the id, 128 lowercase hex digits.
+        """
+        blob = self._open.get(key)
+        if blob is None:
+            return None
+        if not blob.current():
+            self._open.pop(key).close()
+            return None
+        self._open.move_to_end(key)
+        return blob
+
+    def look(self, path: str) -> Seen:
+        """
+        Begin an opening; in any thread. Whoever holds what is returned closes its directory.
+
+        :param path: the blob's directory.
+        :raises OSError: there is none.
+        """
+        doubts = self._doubts
+        directory = Descriptor(self._disk, self._disk.open_directory(path))
+        try:
+            return Seen(directory, self._disk.settled_at(directory.number), doubts)
+        except BaseException:
+            directory.close()
+            raise
+
+    def keep(
+        self, info: BlobInfo, file: Descriptor, file_at: int | None, seen: Seen, proven_at: float
+    ) -> None:
+        """Keep what an opening found, if a change after it will show. Takes over both descriptors' shares."""
+        key = info.digest.hex.encode("ascii")
+        if self._limit <= 0 or seen.doubts != self._doubts or seen.changed_at is None or file_at is None:
+            return
+        now = self._clock.seconds()
+        if (old := self._open.pop(key, None)) is not None:
+            old.close()
+        self._open[key] = OpenBlob(
+            info,
+            info.size,
+            file.share(),
+            seen.directory.share(),
+            self._disk,
+            self._clock,
+            seen.changed_at,
+            file_at,
+            max(now - BELIEVED, proven_at - self._verify_after),
+            min(now + BELIEVED, proven_at + self._verify_after),
+        )
+        if len(self._open) > self._limit:
+            self._open.popitem(last=False)[1].close()
+
+    def doubt(self, digest: Digest) -> None:
+        """Something of this blob was changed; in any thread. Openings under way are not kept."""
+        with self._lock:
+            self._doubts += 1
+        if (blob := self._open.get(digest.hex.encode("ascii"))) is not None:
+            blob.doubted = True
+
+    def close(self) -> None:
+        """Close all files; those of openings under way are not kept."""
+        self._limit = 0
+        while self._open:
+            self._open.popitem()[1].close()
