@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import MethodNotAllowed
 
-from swarm.api.fields import blob_fields, content_type, set_blob_fields
+from swarm.api.fields import content_type, set_blob_fields
 from swarm.api.media import MediaProbe
 from swarm.api.metalink import CONTENT_TYPE as METALINK
 from swarm.api.metalink import PieceHashes, metalink
@@ -130,7 +130,7 @@ class PublicAPI:
             limits=limits,
             observer=self._metrics,
             blobs=self._store,
-            answers=PlainReads(self._store, self._guard, self._mirrors, self._clock),
+            answers=PlainReads(self._store, self._guard, self.mirrors, self._clock),
         )
 
     # -- before the body ----------------------------------------------------------
@@ -178,7 +178,7 @@ class PublicAPI:
         damaged = False
         while True:
             reader = await open_(digest)
-            set_blob_fields(request, blob_fields(reader.info, self._mirrors()))
+            set_blob_fields(request, reader.info, self.mirrors())
             chosen = select(method, conditions_of(request), digest.etag, reader.info.size)
             try:
                 await send(request, reader, chosen)
@@ -194,7 +194,8 @@ class PublicAPI:
             else:
                 return
 
-    def _mirrors(self) -> list[str]:
+    def mirrors(self) -> list[str]:
+        """Public URLs of other nodes, told with every blob."""
         urls = (peer.public_url.rstrip("/") for peer in self._membership.live())
         return [url for url in urls if url][:_MIRRORS]
 
@@ -301,7 +302,7 @@ class PublicAPI:
             pieces = await self._pieces.of(reader) if local else ()
         finally:
             reader.close()
-        urls = [f"{url}/{digest.hex}" for url in (self._own_url(request), *self._mirrors())]
+        urls = [f"{url}/{digest.hex}" for url in (self._own_url(request), *self.mirrors())]
         request.setHeader("Content-Disposition", f'attachment; filename="{digest.short}.meta4"')
         return self._answer(request, METALINK, metalink(reader.info, pieces, urls))
 

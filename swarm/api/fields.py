@@ -83,9 +83,10 @@ def blob_fields(info: BlobInfo, mirrors: Sequence[str]) -> list[tuple[str, str]]
     return fields
 
 
-def set_blob_fields(request: StreamingRequest, fields: Sequence[tuple[str, str]]) -> None:
-    """Set them on an answer made anew, or begun again with others."""
-    for name in {name for name, _ in fields}:
+def set_blob_fields(request: StreamingRequest, info: BlobInfo, mirrors: Sequence[str]) -> None:
+    """Set :func:`blob_fields` on an answer, which may have those of an earlier try."""
+    fields = blob_fields(info, mirrors)
+    for name, _ in fields:
         request.responseHeaders.removeHeader(name)
     for name, value in fields:
         request.responseHeaders.addRawHeader(name, value)
