@@ -13,13 +13,14 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test chaos clean
+.PHONY: help demo run test chaos bench clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
 	@echo 'make run             one node to use, at http://127.0.0.1:7040'
 	@echo 'make test            the whole test suite'
 	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
+	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
@@ -34,6 +35,9 @@ test: .venv/tox
 chaos: .venv/tox
 	SWARM_CHAOS_ROUNDS=$(or $(ROUNDS),20) .venv/bin/python -m tox run -e py -- \
 		-q -o timeout=0 $(wildcard tests/integration/test_chaos_*.py)
+
+bench: .venv/bench
+	.venv/bin/python -m bench $(if $(FULL),--full,--quick) $(NAMES)
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo 'swarm needs Python 3.11 or newer with the venv module' >&2; exit 1; }
@@ -51,7 +55,13 @@ chaos: .venv/tox
 	rm -rf build
 	@touch $@
 
+# Where there is no libtorrent for this Python, the rest is measured all the same, and the results say so.
+.venv/bench: .venv/installed
+	$(PIP) install --quiet '.[bench]' || echo 'left out: libtorrent, matplotlib' >&2
+	rm -rf build
+	@touch $@
+
 clean:
 	rm -rf .venv .tox .demo build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
-		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

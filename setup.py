@@ -34,6 +34,11 @@ TEST = [
     "setuptools>=77",  # the packaging tests build the package
 ]
 
+BENCH = [
+    "libtorrent>=2.0.11",  # a rival
+    "matplotlib>=3.10",  # the pictures in the results
+]
+
 setup(
     name="swarm",
     version=version(),
@@ -60,7 +65,7 @@ setup(
         "Twisted[tls]>=26.10",
         "zope.interface>=8",
     ],
-    extras_require={"test": TEST},
+    extras_require={"test": TEST, "bench": BENCH},
     entry_points={"console_scripts": ["swarm = swarm.cli.main:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -132,7 +132,10 @@ def commands(
     with children_cpu() as used:
         running = [
             subprocess.Popen(
-                [str(each) for each in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                [str(each) for each in arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
             for arguments in many
         ]
