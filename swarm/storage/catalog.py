@@ -76,6 +76,17 @@ class Row:
     """The blob's tombstone generation when this copy was stored."""
 
 
+@frozen
+class Entry:
+    """A blob that was stored now; see :meth:`Catalog.record`."""
+
+    digest: Digest
+    size: int
+    mtime_ns: int
+    verified_at: float
+    midstates: Midstates | None = None
+
+
 @define
 class Totals:
     """What all rows add up to; kept in memory."""
@@ -266,13 +277,21 @@ class Catalog:
         :param midstates: a list that was proven to be this blob's; see :meth:`vouches`.
         """
 
+        self.record_all([Entry(digest, size, mtime_ns, verified_at, midstates)])
+
+    def record_all(self, entries: Sequence[Entry]) -> None:
+        """As :meth:`record`, many in one transaction."""
+
         def put(database: apsw.Connection) -> None:
-            found = database.execute(
-                "SELECT generation FROM tombstones WHERE digest = ?", (digest.raw,)
-            ).fetchone()
-            values = (digest.raw, size, mtime_ns, verified_at, found[0] if found else 0)
-            database.execute(_RECORD, values)
-            self._vouch(database, digest, midstates)
+            for each in entries:
+                found = database.execute(
+                    "SELECT generation FROM tombstones WHERE digest = ?", (each.digest.raw,)
+                ).fetchone()
+                values = (
+                    each.digest.raw, each.size, each.mtime_ns, each.verified_at, found[0] if found else 0
+                )  # fmt: skip
+                database.execute(_RECORD, values)
+                self._vouch(database, each.digest, each.midstates)
             self._add_up(database)
 
         self._unimportant(put)

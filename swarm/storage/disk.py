@@ -13,9 +13,12 @@ import os
 import stat
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
+
+from swarm.storage import syscalls
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -146,6 +149,41 @@ class Disk:
     def fdatasync(self, fd: int) -> None:
         """Data, and the size if it changed, to the platter."""
         os.fdatasync(fd)
+
+    def write_out(self, fd: int, offset: int, length: int) -> None:
+        """
+        Have bytes written and wait for it; only :meth:`fsync` makes them durable.
+
+        :raises OSError: they are lost, and ``fsync`` would not say so a second time.
+        """
+        syscalls.write_out(fd, offset, length)
+
+    def open_volume(self, path: str) -> int | None:
+        """
+        A descriptor of the directory ``path`` to :meth:`sync_volume` through; None where that is no good.
+
+        Errors of earlier writes, ours or not, are heard and forgotten here.
+        """
+        fd = os.open(path, _DIRECTORY)
+        if not syscalls.believed(fd):
+            os.close(fd)
+            return None
+        with suppress(OSError):
+            syscalls.syncfs(fd)
+        return fd
+
+    def sync_volume(self, fd: int) -> None:
+        """
+        All that was done to the volume so far to the platter, by whomever.
+
+        A second step flushes the device: without a journal ext4 does so before its last metadata is out.
+        """
+        syscalls.syncfs(fd)
+        os.fsync(fd)
+
+    def unwritten(self) -> int:
+        """About how many bytes :meth:`sync_volume` would have to write."""
+        return syscalls.unwritten()
 
     def drop_cache(self, fd: int) -> None:
         """Let the kernel forget the file's clean pages, so that a re-read asks the disk."""

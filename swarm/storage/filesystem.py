@@ -43,6 +43,7 @@ from swarm.storage.publish import Publisher
 from swarm.storage.reader import BlobReader
 from swarm.storage.reconcile import Reconciliation
 from swarm.storage.settings import StoreSettings
+from swarm.storage.small import SmallWriter
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 from swarm.storage.writer import BlobWriter
@@ -121,7 +122,7 @@ class FilesystemStore:
             random_bytes=random.randbytes,
         )
         self._lock: int | None = None
-        self._writers: WeakSet[BlobWriter] = WeakSet()
+        self._writers: WeakSet[BlobWriter | SmallWriter] = WeakSet()
         self.hints = Hints(self._catalog, self._work)
         self.peers = PeerBook(self._catalog, self._work)
         self.tombstones = Tombstones(self._catalog, self._work)
@@ -170,6 +171,7 @@ class FilesystemStore:
         await self._work.in_thread(self._close)
 
     def _close(self) -> None:
+        self._publisher.close()
         self._catalog.close()
         if self._lock is not None:
             lock, self._lock = self._lock, None
@@ -287,6 +289,10 @@ class FilesystemStore:
     async def writer(self, length: int | None, expect: Digest | None = None) -> IBlobWriter:
         """See :meth:`IBlobStore.writer`."""
         reservation = self._volume.reserve(length or 0)
+        if length is not None and length <= self._settings.small:
+            small = SmallWriter(length, expect, reservation, self._publisher, self._volume)
+            self._writers.add(small)
+            return small
         try:
             temporary = await self._work.obtain(
                 self._publisher.throw_away, self._publisher.temporary, length or 0

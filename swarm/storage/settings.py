@@ -33,5 +33,8 @@ class StoreSettings:
     open_files: int = Factory(lambda: min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
     """Blobs that stay open after a read, for the next one; each takes two descriptors. 0: none."""
 
+    small: int = 64 << 10
+    """A declared body of at most this waits in memory until all of it is there."""
+
     hashers: int = Factory(lambda: len(os.sched_getaffinity(0)))
     """Grains of pulls hashed at once, all pulls together; more than there are cores gains nothing."""

@@ -18,8 +18,9 @@ from swarm.interfaces import IBlobWriter, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.storage.disk import Disk, write_all
-from swarm.storage.publish import Publisher, Temporary
+from swarm.storage.publish import Publisher
 from swarm.storage.settings import StoreSettings
+from swarm.storage.steps import Temporary
 from swarm.storage.volume import Reservation, Volume
 from swarm.storage.work import Work
 

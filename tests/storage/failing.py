@@ -9,7 +9,7 @@ from typing import Any
 from swarm.storage.disk import Disk
 
 OPENING = frozenset(["tmpfile", "create", "open_read", "open_write"])
-SYNCING = frozenset(["fsync", "fdatasync", "fsync_dir"])
+SYNCING = frozenset(["fsync", "fdatasync", "fsync_dir", "sync_volume", "write_out"])
 _WATCHED = [name for name in vars(Disk) if not name.startswith("_") and name not in ("close", "exists")]
 
 
@@ -49,6 +49,9 @@ class FailingDisk(Disk):
             return result
 
         return watched
+
+    def unwritten(self) -> int:
+        return 0
 
     def close(self, fd: int) -> None:
         self.open.discard(fd)
