@@ -21,6 +21,7 @@ help:
 	@echo 'make test            the whole test suite'
 	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
+	@echo 'make mutants         deliberate faults, and which test notices each; writes docs/mutants.rst'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
@@ -60,6 +61,9 @@ bench: .venv/bench
 	$(PIP) install --quiet '.[bench]' || echo 'left out: libtorrent, matplotlib' >&2
 	rm -rf build
 	@touch $@
+
+mutants: .venv/tox
+	.venv/bin/python -m tox run -e mutants
 
 clean:
 	rm -rf .venv .tox .demo build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \

@@ -1,0 +1,85 @@
+"""Switching one mutant on: ``SWARM_MUTANT=name python -m pytest -p swarm.testing.mutation.switch …``.
+
+A pytest plugin for no other reason than that plugins are imported before what is tested. Decides nothing
+but how a module's source is exchanged; which words are is :mod:`swarm.testing.mutation.mutants`'s.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
+
+from attrs import frozen
+
+from swarm.testing.mutation.mutants import MUTANTS, Mutant
+
+VARIABLE = "SWARM_MUTANT"
+
+
+class DoesNotApply(Exception):
+    """The words a mutant exchanges do not stand exactly once in its module."""
+
+
+def mutate(mutant: Mutant, source: str) -> str:
+    """
+    Exchange the words.
+
+    :raises DoesNotApply: the code has moved on; so must the mutant.
+    """
+    if (found := source.count(mutant.old)) != 1:
+        raise DoesNotApply(f"{mutant.name}: its words stand {found} times in {mutant.module}")
+    return source.replace(mutant.old, mutant.new)
+
+
+class _Loader(SourceFileLoader):
+    """Compiles the mutated source; no bytecode is read or kept."""
+
+    def __init__(self, fullname: str, path: str, mutant: Mutant) -> None:
+        super().__init__(fullname, path)
+        self._mutant = mutant
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        source = self.get_source(fullname)
+        assert source is not None
+        code: CodeType = compile(mutate(self._mutant, source), self.path, "exec", dont_inherit=True)
+        return code
+
+
+@frozen
+class Finder(MetaPathFinder):
+    """Finds one module, mutated."""
+
+    mutant: Mutant
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Part of the import system."""
+        if fullname != self.mutant.module:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None or spec.origin is None:
+            return None
+        loader = _Loader(fullname, spec.origin, self.mutant)
+        return importlib.machinery.ModuleSpec(fullname, loader, origin=spec.origin)
+
+
+def switch_on(name: str) -> None:
+    """
+    From now on the module is imported with its fault.
+
+    :raises KeyError: no such mutant. :raises RuntimeError: the module is imported already.
+    """
+    mutant = MUTANTS[name]
+    if mutant.module in sys.modules:
+        raise RuntimeError(f"{mutant.module} is imported already")
+    sys.meta_path.insert(0, Finder(mutant))
+
+
+if name := os.environ.get(VARIABLE):
+    switch_on(name)
