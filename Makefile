@@ -13,7 +13,7 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test chaos bench clean
+.PHONY: help demo run test chaos bench mutants clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
