@@ -19,7 +19,9 @@ from OpenSSL.SSL import Connection, Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import ITCPTransport, ITransport
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import Interface
+from zope.interface import Interface, implementer
+
+from swarm.web.straight import ITakesViews
 
 RECORD: Final = 1 << 14
 """Most bytes of plain text in a TLS record (RFC 8446, 5.1)."""
@@ -43,6 +45,7 @@ class IRecordsReceiver(Interface):
         """
 
 
+@implementer(ITakesViews)
 class LeanTLS(BufferingTLSTransport):
     """
     One TLS connection.
@@ -52,7 +55,8 @@ class LeanTLS(BufferingTLSTransport):
     """
 
     _tlsConnection: Connection | None  # type: ignore[assignment]  # connectionLost makes it None
-    transport: ITransport
+    transport: Any  # whatever it is, it is a consumer and a transport
+    _producer: Any
 
     def makeConnection(self, transport: ITransport) -> None:
         """TCP is up."""
@@ -60,6 +64,12 @@ class LeanTLS(BufferingTLSTransport):
             # Twisted hands the kernel 128 KiB a turn of the loop: three turns for each chunk of ours.
             transport.SEND_LIMIT = 2 * CHUNK  # type: ignore[attr-defined]  # FileDescriptor has it, no interface
         super().makeConnection(transport)
+
+    def writeView(self, view: memoryview) -> None:
+        """See :class:`~swarm.web.straight.ITakesViews`."""
+        self._aggregator.flush()
+        if self._producer is not None or not self.disconnecting:
+            self._write(view)
 
     def dataReceived(self, data: bytes) -> None:
         """TCP received; in pieces that stay in the cache, and do not make OpenSSL's buffer grow."""
@@ -72,7 +82,7 @@ class LeanTLS(BufferingTLSTransport):
                 return
             super().dataReceived(view[at : at + CHUNK])
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         """Encrypt and pass on; keep what OpenSSL does not take before the handshake is done."""
         at = 0
         while at < len(data) and not self._lostTLSConnection:
@@ -81,7 +91,7 @@ class LeanTLS(BufferingTLSTransport):
             try:
                 at += self._tlsConnection.send(piece)
             except WantReadError:
-                self._bufferedWrite(data[at:])
+                self._bufferedWrite(bytes(data[at:]))
                 return
             except Error:
                 self._tlsShutdownFinished(Failure())
@@ -113,6 +123,14 @@ class LeanTLS(BufferingTLSTransport):
             elif ending is not None:
                 self._tlsShutdownFinished(Failure(ending))
         self._flushSendBIO()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """TLS is over. Nothing would ever pause a producer again, and TCP would wait for it to be done."""
+        super()._tlsShutdownFinished(reason)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.transport.unregisterProducer()
+            producer.stopProducing()
 
     def _decrypt(self) -> tuple[list[bytes], Error | None]:
         """Up to a chunk of records, and why there are no more; None: there may be."""

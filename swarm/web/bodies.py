@@ -1,6 +1,7 @@
 """Sending bytes of a blob: framed by a selection, paced by the client, never torn.
 
-A push producer: bytes that cannot block are taken at once, others are read in a thread.
+A push producer: bytes that cannot block are taken at once, others are read in a thread. What is long
+enough takes the straight way of :mod:`swarm.web.straight`, where there is one.
 When the reader fails midway its error is raised with the response unfinished, and
 :func:`swarm.web.errors.answer_error` aborts the connection: a response that ends is correct.
 """
@@ -18,6 +19,7 @@ from swarm.interfaces import IBlobReader
 from swarm.model.ranges import ByteRange
 from swarm.web.errors import Refusal
 from swarm.web.ranges import Conditions, Selection
+from swarm.web.straight import send_straight
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
@@ -108,6 +110,12 @@ async def _send_span(request: StreamingRequest, reader: IBlobReader, span: ByteR
     while offset < span.stop:
         stop = await reader.available(offset, span.stop)
         while offset < stop:
+            if stop - offset > chunk:
+                request.write(b"")  # the head, if that is still to come
+                await flow.ready()
+                offset = await send_straight(request, reader, ByteRange(offset, stop))
+                if offset == stop:
+                    break
             length = min(chunk, stop - offset)
             data = reader.read_now(offset, length) or await reader.read(offset, length)
             request.write(data)

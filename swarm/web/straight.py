@@ -1,0 +1,211 @@
+"""Blob bytes straight from their file to the connection, past everything that need not see them.
+
+Decides when that is possible and how the connection's flow is lent for it; where it is not, or no
+longer, :mod:`swarm.web.bodies` goes on by its own way, which also finds out and says what is wrong. Two ways:
+
+* Over plain TCP ``sendfile``: the kernel copies from the page cache. 1.0-1.3 times the CPU of nginx for a
+  blob of 1 GiB where chunks through Python took 2.7 (PERFORMANCE 1). A *pull* producer on the transport
+  itself: it is asked for more exactly when nothing is buffered and the socket takes more.
+* Over a transport that takes views (TLS, :class:`ITakesViews`): through one buffer that is kept, one
+  call for a chunk. It spares two thirds of what Python does between two chunks.
+
+Only for bytes that lie proven in a plain file (``IBlobReader.fileno``) and in memory: what the disk
+would have to be asked for is read in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
+from twisted.internet.tcp import Connection
+from zope.interface import Interface, implementer
+
+from swarm.interfaces import IBlobReader
+from swarm.model.ranges import ByteRange
+from swarm.web.deadlines import Phase
+
+if TYPE_CHECKING:
+    from swarm.web.request import StreamingRequest
+
+SENDFILE: Final = 1 << 21
+"""Bytes given to ``sendfile`` at a time: what a socket's buffer takes at once, and fair to others."""
+
+_VIEW = memoryview(bytearray(1 << 18))
+_BYTE = memoryview(bytearray(1))
+
+
+class ITakesViews(Interface):
+    """A transport that may be given bytes in a buffer that changes afterwards."""
+
+    def writeView(view: memoryview) -> None:
+        """As ``write``; nothing of ``view`` is needed any more when it returns."""
+
+
+async def send_straight(request: StreamingRequest, reader: IBlobReader, span: ByteRange) -> int:
+    """
+    Send bytes of ``span``, as far as it goes without waiting for a disk; every header was written.
+
+    :return: the offset reached: ``span.start`` where there is no straight way, ``span.stop`` when the
+        transport took all of it.
+    """
+    transport = request.channel.transport
+    way: _Loan
+    if ITakesViews.providedBy(transport):
+        way = _Views(request, reader, span)
+    elif _is_tcp(transport):
+        way = _Sendfile(request, reader, span)
+    else:
+        return span.start
+    if way.ready(span.start, span.start + 1):
+        try:
+            await way.begin()
+        finally:
+            way.give_back()
+    return way.offset
+
+
+def _is_tcp(transport: Any) -> bool:
+    return (
+        isinstance(transport, Connection)
+        and not ISSLTransport.providedBy(transport)
+        and transport.getHandle().family in (socket.AF_INET, socket.AF_INET6)
+    )
+
+
+class _Loan:
+    """
+    The transport's flow, lent to one span of one response.
+
+    :ivar offset: of the next byte to send.
+    """
+
+    streaming: bool
+
+    def __init__(self, request: StreamingRequest, reader: IBlobReader, span: ByteRange) -> None:
+        self.offset = span.start
+        self._stop = span.stop
+        self._request = request
+        self._reader = reader
+        self._channel = request.channel
+        self._transport = request.channel.transport
+        self._done: Deferred[None] = Deferred()
+        self._lost = False
+
+    def begin(self) -> Deferred[None]:
+        """Take the flow from the channel; fires when there is no more to send this way."""
+        self._channel.deadlines.draining()
+        self._transport.unregisterProducer()
+        self._transport.registerProducer(self, self.streaming)
+        return self._done
+
+    def give_back(self) -> None:
+        """Let the channel have the flow again, unless the connection is gone."""
+        if self._lost:
+            return
+        self._transport.unregisterProducer()
+        self._transport.registerProducer(self._channel, True)
+        if self._channel.deadlines.phase is Phase.DRAINING:
+            self._channel.deadlines.ours()
+
+    def stopProducing(self) -> None:
+        """The connection is lost: the response is canceled, and with it who awaits us."""
+        self._lost = True
+
+    def ready(self, offset: int, stop: int) -> bool:
+        """Are these bytes free to go, and in memory? Asked of the first and the last of them."""
+        fd = self._reader.fileno()
+        try:
+            return fd >= 0 and all(
+                os.preadv(fd, [_BYTE], at, os.RWF_NOWAIT) == 1 for at in {offset, stop - 1}
+            )
+        except OSError:  # EAGAIN: not in memory. EOPNOTSUPP: who knows. EIO: to be found out elsewhere.
+            return False
+
+    def _sent(self, count: int) -> None:
+        self.offset += count
+        self._request.sentLength += count
+
+    def _end(self) -> None:
+        if not self._done.called:
+            self._done.callback(None)
+
+
+@implementer(IPullProducer)
+class _Sendfile(_Loan):
+    """Lets the kernel copy from file to socket."""
+
+    streaming = False
+    _begun = False
+
+    def resumeProducing(self) -> None:
+        """The transport has nothing to send of its own; at first that is not so, it only registers us."""
+        if self._begun:
+            self._channel.deadlines.draining()
+            if self.offset < self._stop and not self._send():
+                self._end()
+                return
+            if self.offset == self._stop:
+                self._end()
+                return
+        self._begun = True
+        self._transport.startWriting()
+
+    def _send(self) -> bool:
+        """Send what the socket takes. False: it does not go on this way."""
+        stop = min(self.offset + SENDFILE, self._stop)
+        if not self.ready(self.offset, stop):
+            return False
+        try:
+            count = os.sendfile(
+                self._transport.fileno(), self._reader.fileno(), self.offset, stop - self.offset
+            )
+        except BlockingIOError:
+            return True
+        except OSError:  # of the file or of the socket: whoever uses them next is told, and knows what to do
+            return False
+        self._sent(count)
+        return count > 0  # at 0 the file is shorter than its blob
+
+
+@implementer(IPushProducer)
+class _Views(_Loan):
+    """Reads into a buffer that is kept, and writes from it."""
+
+    streaming = True
+    _paused = False
+
+    def begin(self) -> Deferred[None]:
+        """See :meth:`_Loan.begin`; a push producer starts by itself."""
+        done = super().begin()
+        self.resumeProducing()
+        return done
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport took everything."""
+        self._paused = False
+        self._channel.deadlines.draining()
+        while not self._paused and not self._lost and self.offset < self._stop:
+            count = self._read()
+            if not count:
+                self._end()
+                return
+            self._transport.writeView(_VIEW[:count])
+            self._sent(count)
+        if not self._paused and not self._lost:
+            self._end()
+
+    def _read(self) -> int:
+        view = _VIEW[: self._stop - self.offset]
+        fd = self._reader.fileno()
+        try:
+            return os.preadv(fd, [view], self.offset, os.RWF_NOWAIT) if fd >= 0 else 0
+        except OSError:  # see ready()
+            return 0
