@@ -262,7 +262,7 @@ class Disk:
 
     def exists(self, path: str) -> bool:
         """Is there anything of this name? (False also where it cannot be looked at.)"""
-        return os.path.lexists(path)
+        return os.access(path, os.F_OK, follow_symlinks=False)
 
     def stat(self, path: str) -> Stat:
         """Look at a name; a symbolic link is looked at itself."""

@@ -121,6 +121,7 @@ class FilesystemStore:
             ),
             random_bytes=random.randbytes,
         )
+        self._switches = {method: self._layout.deny(method) for method in ("get", "put", "delete")}
         self._lock: int | None = None
         self._writers: WeakSet[BlobWriter | SmallWriter] = WeakSet()
         self.hints = Hints(self._catalog, self._work)
@@ -198,7 +199,7 @@ class FilesystemStore:
 
     def check_allowed(self, method: str) -> None:
         """See :meth:`IBlobStore.check_allowed`."""
-        if method in self._settings.deny or self._disk.exists(self._layout.deny(method)):
+        if method in self._settings.deny or self._disk.exists(self._switches[method]):
             raise MethodDenied(method)
 
     def check_room(self, length: int) -> None:

@@ -45,7 +45,6 @@ class OpenBlob:
     """A blob that was found proven, with its file and its directory open."""
 
     info: BlobInfo
-    size: int
     file: Descriptor
     _directory: Descriptor
     _disk: Disk
@@ -54,27 +53,28 @@ class OpenBlob:
     _file_at: int
     _since: float
     _until: float
+    size: int = field(init=False)
+    _numbers: tuple[int, int] = field(init=False)
     doubted: bool = False
     fields: bytes = b""
     fields_of: object = None
+
+    def __attrs_post_init__(self) -> None:
+        self.size = self.info.size
+        self._numbers = self.file.number, self._directory.number
 
     def current(self) -> bool:
         """See :meth:`IOpenBlob.current`."""
         if self.doubted or not self._since <= self._clock.seconds() < self._until:
             return False
+        file, directory = self._numbers  # open until close(), which doubts
         changed_at = self._disk.changed_at
-        try:
-            return (
-                changed_at(self._directory.number) == self._directory_at
-                and changed_at(self.file.number) == self._file_at
-            )
-        except OSError:
-            return False
+        return changed_at(directory) == self._directory_at and changed_at(file) == self._file_at
 
     def fill(self, buffer: memoryview) -> bool:
         """See :meth:`IOpenBlob.fill`."""
         try:
-            return self._disk.fill_nowait(self.file.number, buffer, 0) == len(buffer)
+            return self._disk.fill_nowait(self._numbers[0], buffer, 0) == len(buffer)
         except OSError:
             return False
 
@@ -144,7 +144,6 @@ class OpenFiles:
             old.close()
         self._open[key] = OpenBlob(
             info,
-            info.size,
             file.share(),
             seen.directory.share(),
             self._disk,

@@ -20,6 +20,7 @@ from twisted.web import http
 
 from swarm.errors import Malformed
 from swarm.web.deadlines import Deadlines, Phase
+from swarm.web.eager import eager_send
 from swarm.web.errors import Refusal
 from swarm.web.strict import check_head
 
@@ -58,6 +59,7 @@ class Channel(http.HTTPChannel):
         super().connectionMade()
         self.deadlines = Deadlines(self.site.limits, self.site.reactor, self._expired, self._unsent)
         self.deadlines.head()
+        self._send = eager_send(self.transport)
         self._between = True
         self.site.opened(self)
 
@@ -159,7 +161,7 @@ class Channel(http.HTTPChannel):
 
     def send_whole(self, response: memoryview) -> None:
         """Write a whole response; the memory may be used again at once."""
-        self.transport.write(bytes(response))
+        self._send(response)
         self.deadlines.idle()
 
     def yield_turn(self) -> None:
