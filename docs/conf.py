@@ -10,6 +10,7 @@ author = "the swarm project"
 _package = Path(__file__).parent.parent / "swarm/__init__.py"
 release = re.findall(r'^__version__ = "(.+)"$', _package.read_text(), re.MULTILINE)[0]
 
+extensions = ["myst_parser"]  # performance.md
 exclude_patterns = ["_build"]
 nitpicky = True
 html_theme = "alabaster"
