@@ -45,6 +45,7 @@ class OpenBlob:
     """A blob that was found proven, with its file and its directory open."""
 
     info: BlobInfo
+    size: int
     file: Descriptor
     _directory: Descriptor
     _disk: Disk
@@ -53,14 +54,12 @@ class OpenBlob:
     _file_at: int
     _since: float
     _until: float
-    size: int = field(init=False)
     _numbers: tuple[int, int] = field(init=False)
     doubted: bool = False
     fields: bytes = b""
     fields_of: object = None
 
     def __attrs_post_init__(self) -> None:
-        self.size = self.info.size
         self._numbers = self.file.number, self._directory.number
 
     def current(self) -> bool:
@@ -144,6 +143,7 @@ class OpenFiles:
             old.close()
         self._open[key] = OpenBlob(
             info,
+            info.size,
             file.share(),
             seen.directory.share(),
             self._disk,

@@ -6,8 +6,8 @@ sends it in the next turn: for a small response that costs more than making the 
 what the socket does not take goes the usual way, and so does whatever goes wrong.
 
 Whether anything is buffered Twisted does not tell in public: the two names read here belong to its
-``FileDescriptor``, and are read of :class:`~twisted.internet.tcp.Server` itself and of nothing else. TLS, UNIX
-sockets and transports in memory are written to as ever.
+``FileDescriptor``, and are read of :class:`~twisted.internet.tcp.Server` itself and of nothing else. TLS,
+UNIX sockets and transports in memory are written to as ever.
 """
 
 from __future__ import annotations
