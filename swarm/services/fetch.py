@@ -7,9 +7,11 @@ when peers disagree (the most claimed first; a size is proven with the last grai
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -27,7 +29,7 @@ from swarm.services.progress import Counters, GrainWatch
 from swarm.services.pull import Pull
 from swarm.services.reading import PullReader
 from swarm.services.settings import FetchSettings
-from swarm.services.tasks import Signal, Tasks, gather, sleep
+from swarm.services.tasks import Signal, Tasks, gather, sleep, within
 
 #: The one blob whose size needs no proof; a peer that claims no bytes of any other claims nonsense.
 _EMPTY = Digest.of(b"")
@@ -219,13 +221,17 @@ class Fetch:
     # -- looking for holders ------------------------------------------------------------
 
     async def _search_first(self) -> None:
-        """Ask every live peer; go on soon after the first has said yes, or when all have answered."""
+        """Ask every live peer; go on when all have answered, or soon after the first has said yes."""
         self._searched = False
         self._tasks.start("looking for holders", self._search_once())
         while not (self._searched or self._holdings or self._doom):
             await self._changed.wait()
-        if not (self._searched or self._doom):
-            await sleep(self._clock, self._settings.gather)
+        with suppress(TookTooLong):
+            await within(self._clock, self._settings.gather, self._answered())
+
+    async def _answered(self) -> None:
+        while not (self._searched or self._doom):
+            await self._changed.wait()
 
     async def _search_once(self) -> None:
         try:

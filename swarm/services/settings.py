@@ -12,7 +12,7 @@ from swarm.services.pull import PullSettings
 class FetchSettings:
     """Limits of all pulls together; seconds and counts."""
 
-    gather: float = 0.1  # wait this long for more holders after the first (ANCHORS D1)
+    gather: float = 0.1  # wait this long for more holders after the first, if others have yet to answer (D1)
     answer_within: float = 6.0  # who does not say by then whether it has a blob is passed over this time
     search_every: float = 2.0  # look for holders again: partial ones grow, others come
     asked_again: int = 16  # of those that had nothing lately, so many at a time
