@@ -77,8 +77,9 @@ PROGRAMS = (
     Program("put", "large and small PUTs", "bench.puts:run", ("P9",)),
     Program("memory", "peak memory", "bench.memory:run", ("P10",), 900, gib=45),
     Program("resume", "kill -9 and on", "bench.resume:run", ("P11",)),
-    Program("network", "far, slow and many sources", "bench.network:run", ("P12",), 900),
-    Program("grown", "a store of a million blobs", "bench.grown:run", ("P12", "P13"), 900),
+    Program("network", "far sources, uneven ones, ones that fail", "bench.far:run", ("P12",), 900),
+    Program("sources", "many sources", "bench.sources:run", ("P12",), gib=10),
+    Program("stores", "a store of a million blobs", "bench.stores:run", ("P12", "P13"), 1200, gib=20),
     Program("cold", "first bytes of what is elsewhere", "bench.cold:run", ("P14",), gib=16),
 )
 
