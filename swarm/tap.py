@@ -81,6 +81,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor as global_reactor
 
+    from swarm import footprint
     from swarm.node import create_node, thread_pool
 
     reactor: Any = global_reactor
@@ -106,5 +107,6 @@ def makeService(options: Options) -> IService:
     except (LocalError, Malformed) as e:
         # twistd would print a UsageError from here with its traceback.
         raise SystemExit(f"swarm: {e}") from e
+    footprint.settle()
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(node.reread))
     return node

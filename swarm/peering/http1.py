@@ -4,7 +4,7 @@ Decides what counts as the bytes that were asked for, and which :class:`~swarm.e
 when they are something else. Does not decide what happens to the peer, nor when its time is up.
 
 Written for two properties general clients lack: every byte a hostile peer sends counts against a
-budget, and the middle of a body costs one method call and no copy per TLS record.
+budget, and the middle of a body costs one method call and no copy for all the TLS records that came at once.
 """
 
 from __future__ import annotations
@@ -161,14 +161,14 @@ class Answers:
         """Are bytes of the span coming, rather than a head or the body of a refusal?"""
         return self._left > 0 and self._refused is None
 
-    def receive(self, data: bytes) -> Sequence[Event]:
-        """Take what the transport received."""
-        left = self._left - len(data)
-        if left <= 0 or self._refused is not None:
-            return self._receive_edge(memoryview(data))
-        self._left = left
-        self._views.append(memoryview(data))
-        self._held += len(data)
+    def receive(self, pieces: Sequence[bytes]) -> Sequence[Event]:
+        """Take what the transport received, in as many pieces as it came in."""
+        count = sum(map(len, pieces))
+        if count >= self._left or self._refused is not None:
+            return self._receive_edge(memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+        self._left -= count
+        self._views += map(memoryview, pieces)
+        self._held += count
         return () if self._held < self._batch else (self._flush(),)
 
     def end(self) -> Sequence[Event]:

@@ -36,6 +36,7 @@ from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import ByteRange
 from swarm.peering.faults import fault_of
 from swarm.peering.http1 import Answered, Answers, Arrived, Broken
+from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.limits import PeerLimits
 from swarm.peering.tls import tls_fault
 
@@ -233,11 +234,11 @@ class Lane:
 
     # -- what it receives -------------------------------------------------------
 
-    def _received(self, wire: _Wire, data: bytes) -> None:
+    def _received(self, wire: _Wire, pieces: Sequence[bytes]) -> None:
         if self._wire is not wire:
             return
         self._heard = self._clock.seconds()
-        for event in wire.answers.receive(data):
+        for event in wire.answers.receive(pieces):
             self._take(event)
             if self._wire is not wire:
                 return
@@ -314,7 +315,7 @@ class Lane:
         return silent if self._wire.answers.delivering else min(silent, self._due + limits.head_time)
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IRecordsReceiver)
 class _Wire(Protocol):
     """One connection of a lane."""
 
@@ -346,7 +347,11 @@ class _Wire(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes."""
-        self._lane._received(self, data)
+        self._lane._received(self, (data,))
+
+    def recordsReceived(self, records: Sequence[bytes]) -> None:
+        """See :class:`~swarm.peering.lean.IRecordsReceiver`."""
+        self._lane._received(self, records)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: the end."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
+from attrs import Factory, field, frozen
+from twisted.internet.defer import DeferredSemaphore
 from zope.interface import implementer
 
 from swarm.errors import LocalError, StoreFailed
@@ -24,12 +24,13 @@ from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import read_at, write_all
+from swarm.storage.hashers import Hashers
 from swarm.storage.journal import Mark
 from swarm.storage.partial_files import PartialFiles, Shelf
 from swarm.storage.work import Work
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+#: As many buffers as one ``pwritev`` takes (``IOV_MAX``).
+_MOST_VIEWS = 1024
 
 
 class Publish(Protocol):
@@ -57,6 +58,9 @@ class Workshop:
     hashing: DeferredSemaphore
     """As many grains are hashed at once as it has tokens: the cores."""
     publish: Publish
+    hashers: Hashers = field(
+        init=False, default=Factory(lambda self: Hashers(self.work, self.hashing), takes_self=True)
+    )
 
 
 class _State(enum.Enum):
@@ -100,12 +104,20 @@ class Partial:
     def write(self, offset: int, data: Iterable[memoryview]) -> None:
         """See :class:`IPartial`."""
         views = list(data)
-        assert offset + sum(len(view) for view in views) <= self.grains.size
+        count = sum(map(len, views))
+        assert offset + count <= self.grains.size
         if self._state is not _State.ARRIVING:
             raise StoreFailed("late bytes for a pull that is over")  # they would change a blob
         self._volume.check_writable()
-        with self._files.data.held() as fd, self._volume.guard("writing a pull"):
-            write_all(self._disk, fd, views, offset)
+        fd = self._files.data.number  # this is the reactor's thread, and nobody closes it elsewhere
+        if fd < 0:
+            raise StoreFailed("the file was closed meanwhile")
+        try:
+            # In one call if the kernel takes all, as it nearly always does; else once more, in pieces.
+            if len(views) > _MOST_VIEWS or self._disk.pwritev(fd, views, offset) < count:
+                write_all(self._disk, fd, views, offset)
+        except OSError as e:
+            raise self._volume.failed(e, "writing a pull") from e
 
     def read_now(self, offset: int, length: int) -> bytes | None:
         """See :class:`IPartial`."""
@@ -127,21 +139,24 @@ class Partial:
 
     async def end_states(self, index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
         """See :class:`IPartial`."""
-        distinct = list(dict.fromkeys(starts))
-        jobs = [Deferred.fromCoroutine(self._hash(self._end_state, index, start)) for start in distinct]
-        try:
-            ends = dict(zip(distinct, await gatherResults(jobs, consumeErrors=True), strict=True))
-        except FirstError as e:
-            e.subFailure.raiseException()
+        distinct = tuple(dict.fromkeys(starts))
+        length = self.grains.length(index) * len(distinct)
+        hashed = await self._workshop.hashers.hash(length, self._end_states, index, distinct)
+        if distinct == starts:
+            return hashed
+        ends = dict(zip(distinct, hashed, strict=True))
         return tuple(ends[start] for start in starts)
 
-    def _end_state(self, index: int, start: bytes | None) -> bytes:
+    def _end_states(self, index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
         offset, length = self.grains.start(index), self.grains.length(index)
         sha512, last = self._workshop.sha512, index == self.grains.last
         with self._files.data.held() as fd, self._volume.guard("verifying a pull", write=False):
-            if start is None:
-                return sha512.plain_of(fd, offset, length)
-            return sha512.end_state_of(fd, offset, length, start, last)
+            return tuple(
+                sha512.plain_of(fd, offset, length)
+                if start is None
+                else sha512.end_state_of(fd, offset, length, start, last)
+                for start in starts
+            )
 
     async def hash_all(self) -> Digest:
         """See :class:`IPartial`."""
@@ -153,7 +168,8 @@ class Partial:
 
         # Grain by grain, so that a pull that is given up does not keep a thread for minutes.
         for index in range(self.grains.count):
-            await self._hash(take, self.grains.length(index))
+            length = self.grains.length(index)
+            await self._workshop.hashers.hash(length, take, length)
         return hasher.digest()
 
     async def recheck(self, index: int) -> tuple[bytes | None, bytes] | None:
@@ -163,10 +179,6 @@ class Partial:
             return None  # written when there was a libcrypto: fetched again
         (end,) = await self.end_states(index, [mark.start])
         return (mark.start, mark.end) if end == mark.end else None
-
-    async def _hash(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        async with self._workshop.hashing:
-            return await self._workshop.work.in_thread(function, *args, **kwargs)
 
     # -- journal --------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def feed(answers: Answers, data: bytes, cuts: Sequence[int] = ()) -> list[Event]
     for start, stop in itertools.pairwise(edges):
         if events and isinstance(events[-1], Broken):
             break
-        events += answers.receive(data[start:stop])
+        events += answers.receive([data[start:stop]])
     return events
 
 
@@ -82,6 +82,19 @@ def test_cuts_do_not_matter(cuts: list[int]) -> None:
     assert whole(events[done:], second) == body(second)
 
 
+@given(st.lists(st.integers(0, 700)), st.integers(1, 5))
+def test_it_does_not_matter_how_many_pieces_come_at_once(cuts: list[int], group: int) -> None:
+    stream, answers = ok() + body(SPAN) + ok() + body(SPAN), reader(SPAN, SPAN)
+    edges = [0, *sorted(c for c in set(cuts) - {0} if c < len(stream)), len(stream)]
+    pieces = [stream[start:stop] for start, stop in itertools.pairwise(edges)]
+    events = [
+        event for at in range(0, len(pieces), group) for event in answers.receive(pieces[at : at + group])
+    ]
+    done = events.index(Answered())
+    assert whole(events[:done], SPAN) == whole(events[done:], SPAN) == body(SPAN)
+    assert events[-1] == Answered()
+
+
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400)))
 def test_noise_never_passes_for_an_answer(noise: bytes, cuts: list[int]) -> None:
     events = feed(reader(SPAN), noise, cuts)
@@ -107,9 +120,9 @@ def test_bytes_come_in_batches_and_at_the_end() -> None:
 
 def test_views_share_memory_with_what_was_received() -> None:
     answers = reader(SPAN)
-    answers.receive(ok())
+    answers.receive([ok()])
     piece = body(SPAN)[:70]
-    (event,) = answers.receive(piece)
+    (event,) = answers.receive([piece])
     assert isinstance(event, Arrived)
     assert event.views[0].obj is piece
 
@@ -230,7 +243,7 @@ def test_the_last_answer_says_so() -> None:
 
 
 def test_bytes_nobody_asked_for() -> None:
-    (event,) = reader().receive(b"x")
+    (event,) = reader().receive([b"x"])
     assert isinstance(event, Broken) and event.fault is Fault.GARBLED
 
 
