@@ -66,6 +66,7 @@ class Deletion:
         self._name = name
         self._clock = clock
         self._forget = forget
+        self._unfinished: set[Digest] = set()  # buried, and a disk kept us from removing the copy
 
     async def here(self, digest: Digest) -> BlobInfo:
         """
@@ -99,13 +100,17 @@ class Deletion:
 
     async def ordered(self, digest: Digest, generation: int) -> bool:
         """
-        A peer delivered a tombstone; durable when this returns.
+        A peer delivered a tombstone; durable when this returns. Delivered again, it is carried out again
+        if the disk did not let it be the first time.
 
         :return: whether a copy was removed.
+        :raises StorageFull, VolumeReadOnly, StoreFailed: it is not, and is to be delivered again.
         """
         if generation <= self._tombstones.generation(digest):
-            return False
-        await self._tombstones.bury(digest, generation)
+            if digest not in self._unfinished or not self._tombstones.buried(digest):
+                return False
+        else:
+            await self._tombstones.bury(digest, generation)
         return await self._remove(digest) is not None
 
     def check_generation(self, digest: Digest, generation: int) -> None:
@@ -148,7 +153,10 @@ class Deletion:
         return True
 
     async def _remove(self, digest: Digest) -> BlobInfo | None:
+        self._unfinished.add(digest)
         try:
-            return await self.here(digest)
+            info = await self.here(digest)
         except BlobMissing:
-            return None
+            info = None
+        self._unfinished.discard(digest)
+        return info

@@ -211,6 +211,37 @@ def test_deliveries_go_on_after_a_disk_failed(town: Town, said: list[str]) -> No
     assert not town.world.store.tombstones.debts
 
 
+def test_a_tombstone_that_the_disk_did_not_let_us_carry_out_is_carried_out_when_it_comes_again(
+    town: Town,
+) -> None:
+    """Found by the simulation (seed 137): the copy stayed until the node was restarted."""
+    store = town.world.store
+    town.deletion._store = Refusing(store)  # type: ignore[assignment] # a twin
+    with pytest.raises(StoreFailed):
+        town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
+    assert "us" in town.holders and store.tombstones.buried(DIGEST)
+    assert town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
+    assert "us" not in town.holders
+    store.put(DATA)
+    assert not town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
+    assert "us" in town.holders
+
+
+class Refusing:
+    """A store whose disk refuses the first deletion."""
+
+    def __init__(self, real: object) -> None:
+        self._real = real
+        self._refused = False
+
+    async def delete(self, digest: Digest) -> BlobInfo:
+        if not self._refused:
+            self._refused = True
+            raise StoreFailed("EIO")
+        info: BlobInfo = await self._real.delete(digest)  # type: ignore[attr-defined] # a store
+        return info
+
+
 class Failing:
     """Tombstones on a disk that refuses the first payment."""
 

@@ -12,7 +12,8 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from zope.interface.verify import verifyObject
 
 from swarm.testing.simulation.network import Network
-from swarm.testing.simulation.reactor import SimReactor, Timeline
+from swarm.testing.simulation.reactor import SimReactor
+from swarm.testing.simulation.timeline import Timeline
 
 
 class End(Protocol):

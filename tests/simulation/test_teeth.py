@@ -40,7 +40,7 @@ def test_bytes_that_change_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None
 
     def spoils(self: Socket, data: bytes) -> None:
         between_nodes = self.process.name[0] == self.other.process.name[0] == "n"
-        if between_nodes and self.connector is None and len(data) > 10_000 and len(spoilt) < 3:
+        if between_nodes and self.connector is None and len(data) > 5_000 and len(spoilt) < 100:
             spoilt.append(self)
             data = data[:-1] + bytes([data[-1] ^ 1])
         write(self, data)

@@ -44,10 +44,10 @@ def main() -> int:
         simulated += outcome.seconds
         probes.update(outcome.probes.keys())
         faults.update(outcome.faults)
-    took = time.perf_counter() - began
+    took, cpu = time.perf_counter() - began, time.process_time()
     _say(
         f"{count} seeds, {broken} broken; {events} events, {simulated / 3600:.1f} simulated hours "
-        f"in {took:.1f} s: {count / took:.2f} seeds/s"
+        f"in {took:.1f} s: {count / took:.2f} seeds/s, {count / cpu:.2f} in a second of one core"
     )
     _say("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items())))
     _say("probes, by seeds that hit them: " + ", ".join(f"{p} {c}" for p, c in sorted(probes.items())))

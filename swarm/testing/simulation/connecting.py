@@ -94,10 +94,12 @@ class Connector:
         server = Socket(network, port.process, server_at, client_at)
         client.other, server.other = server, client
         client.last_arrival = server.last_arrival = network.timeline.now + back
-        network.timeline.run(port.process, self._accept, port, server, client_at)
+        port.process.wake(self._accept, port, server, client_at)
         network.timeline.after(back, None, self._answered, client, label="established")
 
     def _accept(self, port: Port, server: Socket, peer: IPv4Address) -> None:
+        if server.closed:
+            return
         server.protocol = port.factory.buildProtocol(peer)
         if server.protocol is None:
             server.vanish(silently=False)
@@ -108,11 +110,15 @@ class Connector:
         if self._settled or self.process.dead:
             client.vanish(silently=False)
         elif client.closed:
-            self.network.timeline.run(self.process, self._fail, error.ConnectionLost())
+            self.process.wake(self._fail, error.ConnectionLost())
         else:
-            self.network.timeline.run(self.process, self._established, client)
+            self.process.wake(self._established, client)
 
     def _established(self, client: Socket) -> None:
+        if self._settled or client.closed:  # while the process was stopped
+            client.vanish(silently=False)
+            self._fail(error.ConnectionLost())
+            return
         self._settle()
         self._socket = client
         client.connector = self
@@ -128,8 +134,7 @@ class Connector:
             self._timer.cancel()
 
     def _refused(self) -> None:
-        if not self.process.dead:
-            self.network.timeline.run(self.process, self._fail, error.ConnectionRefusedError())
+        self.process.wake(self._fail, error.ConnectionRefusedError())
 
     def _fail(self, reason: Exception) -> None:
         if not self._settled:

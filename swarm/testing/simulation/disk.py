@@ -3,20 +3,26 @@
 Calls go through to a real directory, except that nothing is really synced; beside it a model notes what
 each fsync made durable. The model is weaker than any real file system: of what was not synced, each
 sector, each length and each name may or may not have arrived, independently. Directories are names too,
-and take all below them along. What SQLite writes passes by the model: its files survive as they are.
+and take all below them along. SQLite's files are in the model too, through :mod:`.sqlite`.
+
+A disk in :class:`Trouble` fails calls; after a failed fsync of a file the next ones lie, as on Linux:
+they succeed, and nothing becomes durable.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import os.path
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
 from attrs import define, field
 
 from swarm.storage.disk import Disk
+from swarm.testing.simulation.trouble import Trouble
 
 SECTOR = 4096
 _FREE = 1 << 40
@@ -29,7 +35,8 @@ class PowerLoss(Exception):
 @define(eq=False)
 class _File:
     fd: int  # a descriptor of our own, to look at what was written
-    synced: bytes = b""
+    synced: bytes = field(default=b"", repr=False)
+    lies: bool = False  # an fsync failed: the kernel holds its pages for clean
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -72,7 +79,9 @@ class Platter(Disk):
     The disk of one process. Power is lost at the ``at``-th call that changes or syncs something.
 
     :ivar lost: told when that happens.
-    :ivar pages: draws what of a file is in the page cache; None: whatever the kernel says.
+    :ivar pages: draws what of a file is in the page cache, and how much a write takes; None: whatever the
+        kernel says.
+    :ivar trouble: what fails now; ``met`` counts what did, and other rare things.
     """
 
     def __init__(self, root: str, at: int = -1) -> None:
@@ -83,6 +92,8 @@ class Platter(Disk):
         self.trace: list[tuple[str, str]] = []
         self.lost: Callable[[], None] = lambda: None
         self.pages: Random | None = None
+        self.trouble: Trouble | None = None
+        self.met: Counter[str] = Counter()
         self._top = _Directory()
         self._fds: dict[int, _File] = {}
         self._directories: dict[int, _Directory] = {}
@@ -95,8 +106,15 @@ class Platter(Disk):
                 self.dead = True
                 self.lost()
             raise PowerLoss
+        self._fail(call)
         self.calls += 1
         self.trace.append((call, os.path.relpath(subject, self.root) if subject.startswith("/") else subject))
+
+    def _fail(self, call: str) -> None:
+        error = self.trouble.meets(call) if self.trouble is not None else 0
+        if error:
+            self.met[f"{errno.errorcode[error]} in {call}"] += 1
+            raise OSError(error, os.strerror(error))
 
     def _directory(self, path: str) -> _Directory:
         directory = self._top
@@ -134,6 +152,11 @@ class Platter(Disk):
         while self._fds:
             os.close(self._fds.popitem()[0])
 
+    def release(self) -> None:
+        """The run is over: the model's own descriptors are closed."""
+        self._top = _Directory()
+        self._fds.clear()
+
     @property
     def descriptors(self) -> int:
         """How many the process has open."""
@@ -142,12 +165,13 @@ class Platter(Disk):
     def restarted(self) -> Platter:
         """The same disk for the next process; the kernel never went down and knows what was written."""
         after = type(self)(self.root)
-        after._top = self._top
+        after._top, after.met = self._top, self.met
         return after
 
     def rebooted(self, root: str, random: Random) -> Platter:
         """One possible disk after power was lost, in a new directory; all that is left is durable."""
         after = type(self)(root)
+        after.met = self.met
         for path, file in self._surviving(random):
             data = file.content(random)
             target = os.path.join(root, path)
@@ -176,6 +200,32 @@ class Platter(Disk):
         finally:
             os.close(fd)
 
+    # -- SQLite's files ---------------------------------------------------------
+
+    def adopted(self, path: str) -> Any:
+        """A file that SQLite opened; new ones get their name when they are synced first."""
+        file = self._value(path)
+        if file is None:
+            file = _File(os.open(path, os.O_RDONLY))
+            self._name(path, file)
+        return file
+
+    def removed(self, path: str, *, durable: bool) -> None:
+        """SQLite removed a file."""
+        self._name(path, None)
+        if durable:
+            self._directory(os.path.dirname(path)).names.pop(os.path.basename(path), None)
+
+    def touched(self, call: str) -> None:
+        """SQLite changes a file: the power may go, the disk may refuse."""
+        self._step(call, "database")
+
+    def synced(self, file: Any) -> None:
+        """SQLite syncs a file, and with a new one the directory that it is in."""
+        self._sync(file)
+        if any(was[-1] is file and len(was) > 1 for was in self._top.names.values()):
+            self._top.sync()
+
     # -- the calls ------------------------------------------------------------
 
     def _opened(self, fd: int, file: _File | None = None) -> int:
@@ -193,6 +243,7 @@ class Platter(Disk):
         return fd
 
     def open_read(self, path: str) -> int:
+        self._fail("open_read")
         return self._opened(super().open_read(path), self._value(path))
 
     def open_write(self, path: str) -> int:
@@ -208,7 +259,14 @@ class Platter(Disk):
 
     def pwritev(self, fd: int, data: Any, offset: int) -> int:
         self._step("pwritev", "file")
+        if self.pages is not None and self.pages.random() < 0.02:
+            first = memoryview(data[0]).cast("B")
+            return super().pwritev(fd, [first[: max(1, len(first) // 2)]], offset)
         return super().pwritev(fd, data, offset)
+
+    def preadv(self, fd: int, buffers: Sequence[Any], offset: int) -> int:
+        self._fail("preadv")
+        return super().preadv(fd, buffers, offset)
 
     def read_nowait(self, fd: int, length: int, offset: int) -> bytes | None:
         if self.pages is None:
@@ -244,14 +302,26 @@ class Platter(Disk):
         super().ftruncate(fd, length)
 
     def fsync(self, fd: int) -> None:
-        self._step("fsync", "file")
-        self._fds[fd].synced = os.pread(fd, 1 << 30, 0)
+        self._sync(self._fds[fd])
+
+    def _sync(self, file: _File) -> None:
+        try:
+            self._step("fsync", "file")
+        except OSError:
+            file.lies = True
+            raise
+        if not file.lies:
+            file.synced = file.latest()
 
     fdatasync: Callable[[Platter, int], None] = fsync  # type: ignore[assignment]  # weaker is allowed
 
     def link_fd(self, fd: int, path: str) -> None:
         self._step("link_fd", path)
-        super().link_fd(fd, path)
+        try:
+            super().link_fd(fd, path)
+        except FileExistsError:
+            self.met["EEXIST in link_fd"] += 1
+            raise
         self._name(path, self._fds[fd])
 
     def link(self, source: str, target: str) -> None:
@@ -294,9 +364,14 @@ class Platter(Disk):
         return self.open_directory(path)
 
     def sync_volume(self, fd: int) -> None:
-        self._step("sync_volume", "volume")
+        try:
+            self._step("sync_volume", "volume")
+        except OSError:
+            for file in self._fds.values():
+                file.lies = True
+            raise
         for file in (*self._everything(self._top), *self._fds.values()):
-            if not os.path.isdir(f"/proc/self/fd/{file.fd}"):
+            if not file.lies and not os.path.isdir(f"/proc/self/fd/{file.fd}"):
                 file.synced = file.latest()
 
     def _everything(self, directory: _Directory) -> Iterator[_File]:

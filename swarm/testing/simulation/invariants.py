@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from swarm.core.dispatch import DispatchSettings
+from swarm.errors import StoreFailed
 from swarm.model.digest import Digest
+from swarm.model.grains import Grains
 from swarm.testing.simulation.client import NoAnswer
 from swarm.testing.simulation.disk import PowerLoss
+from swarm.testing.simulation.liar import Impostor
+from swarm.testing.simulation.reactor import SimReactor
 from swarm.testing.simulation.swarm import SimNode, Swarm
 
 #: Seconds after which a mended swarm has everything it promised.
@@ -33,6 +39,10 @@ _SIGNS = {
     "{digest}: copies take longer, answering now": "copies took too long",
     "not dialling {host}: {reason}": "refused to dial",
 }
+#: What may be said at the highest level, if the disk of that node did fail calls.
+_DISK_GAVE_OUT = frozenset(
+    ["the volume is read-only from now on: {reason}", "the node cannot start: {reason}"]
+)
 _CONVICTION = "{name} ({peer}) gave wrong "
 
 
@@ -61,11 +71,12 @@ class Blob:
 class Witness:
     """I see the log, and note what is wrong and what is rare."""
 
-    def __init__(self, swarm: Swarm, liar: str | None) -> None:
+    def __init__(self, swarm: Swarm, liars: Collection[str]) -> None:
+        """:param liars: names of whom lies may be proven."""
         self.problems: list[str] = []
         self.probes: Counter[str] = Counter()
         self._swarm = swarm
-        self._liar = liar
+        self._liars = liars
 
     def __enter__(self) -> Witness:
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._unraised
@@ -95,19 +106,33 @@ class Witness:
         if process is not None and process.dead:
             return
         template = str(event.get("log_format"))
+        timeline = self._swarm.timeline
+        if timeline.keep:
+            who = process.name if process is not None else "nobody"
+            timeline.history.append(f"  {timeline.now:.3f} {who}: {formatEvent(event)}")
         if probe := _SIGNS.get(template):
             self.hit(probe)
         if template.startswith(_CONVICTION):
             self.hit("conviction")
-            if event["name"] != self._liar:
+            if event["name"] not in self._liars:
                 self.problem(f"an honest peer was convicted: {formatEvent(event)}")
         failure = event.get("log_failure")
         if isinstance(failure, Failure):
-            if not failure.check(PowerLoss):
+            if failure.check(StoreFailed) and self._disk_gave_out(process):
+                self.hit("a disk gave out")
+            elif not failure.check(PowerLoss):
                 where = process.name if process is not None else "nobody"
                 self.problem(f"{where}: {formatEvent(event)}\n{failure.getTraceback()}")
         elif event.get("log_level") is LogLevel.critical:
-            self.problem(f"critical: {formatEvent(event)}")
+            if template in _DISK_GAVE_OUT and self._disk_gave_out(process):
+                self.hit("a disk gave out")
+            else:
+                self.problem(f"critical: {formatEvent(event)}")
+
+    def _disk_gave_out(self, process: SimReactor | None) -> bool:
+        return process is not None and any(
+            name.startswith(("EIO", "ENOSPC")) for name in self._swarm.nodes[process.name].disk.met
+        )
 
 
 @define(eq=False)
@@ -117,10 +142,17 @@ class Checks:
     swarm: Swarm
     witness: Witness
     blobs: dict[int, Blob]
+    impostor: Impostor | None = None
+    asking: int = 0
+    """Requests of clients under way."""
 
     def everything(self) -> None:
         """Check all of it; what is broken goes to the witness."""
-        if not self.swarm.timeline.until(self._settled, most=SETTLED):
+        timeline = self.swarm.timeline
+        end = timeline.now + SETTLED
+        while self._unsettled() and timeline.now < end:
+            timeline.until(most=0.5)
+        if self._unsettled():
             self.witness.problem(f"not settled after {SETTLED} s: {self._unsettled()}")
         for blob in self.blobs.values():
             self.swarm.play(self._check_blob(blob), most=3600.0)
@@ -131,26 +163,50 @@ class Checks:
 
     # -- coming to rest ---------------------------------------------------------------------
 
-    def _settled(self) -> bool:
-        return not self._unsettled()
-
     def _unsettled(self) -> list[str]:
         """What is still to be done: P13, and every pull ends."""
         found = []
         for each in self.swarm.nodes.values():
             if each.node is None or each.process is None:
                 found.append(f"{each.name} is down: {each.fatal}")
-            elif missing := len(self.swarm.nodes) - 1 - len(each.node.membership.live()):
-                found.append(f"{each.name} misses {missing} peers")
+            elif missing := self._missing(each):
+                found.append(f"{each.name} misses {missing}")
             elif each.node.fetcher.pulls():
                 found.append(f"{each.name} pulls {each.node.fetcher.pulls()}")
             elif each.node.replicator.hints_pending:
                 found.append(f"{each.name} has hints")
         found += [f"{blob} is not gone" for blob in self.blobs.values() if self._lingers(blob)]
+        found += [
+            f"{blob} has copies at {self._copies(blob)} only"
+            for blob in self.blobs.values()
+            if self._lacks(blob)
+        ]
+        found += [f"{self.asking} requests"] * bool(self.asking)
         return found
+
+    def _missing(self, each: SimNode) -> list[str]:
+        assert each.node is not None
+        live = {peer.id for peer in each.node.membership.live()}
+        return [
+            other.name
+            for other in self.swarm.nodes.values()
+            if other is not each and other.peer_id not in live
+        ]
 
     def _lingers(self, blob: Blob) -> bool:
         return blob.deleted == "yes" and any(self._file(each, blob) for each in self.swarm.nodes.values())
+
+    def _lacks(self, blob: Blob) -> bool:
+        """Two copies were promised, sooner or later. One that only a liar says it has is as good."""
+        return (
+            blob.deleted == "no"
+            and len(blob.holders) > 0
+            and self.impostor is None
+            and len(self._copies(blob)) < 2
+        )
+
+    def _copies(self, blob: Blob) -> list[str]:
+        return [each.name for each in self.swarm.nodes.values() if self._file(each, blob)]
 
     def _file(self, each: SimNode, blob: Blob) -> Path | None:
         path = Path(each.layout.file(blob.digest, "data"))
@@ -161,13 +217,11 @@ class Checks:
     async def _check_blob(self, blob: Blob) -> None:
         if not blob.holders:
             return  # never acknowledged: it may be there or not
-        copies = [each.name for each in self.swarm.nodes.values() if self._file(each, blob)]
+        copies = self._copies(blob)
         if blob.deleted == "no":
             for name in blob.holders:  # P1
-                if name not in copies and name not in blob.rotten:
+                if name in self.swarm.nodes and name not in copies and name not in blob.rotten:
                     self.witness.problem(f"{name} had vouched for {blob} and has it no more")
-            if len(copies) < 2:
-                self.witness.problem(f"{blob} has copies at {copies} only")
         for name in self.swarm.nodes:
             await self._check_read(blob, name)
 
@@ -203,9 +257,21 @@ class Checks:
     def _check_counters(self) -> None:
         """P5: bytes that fail verification come from liars only."""
         counters = self.swarm.counters
-        lies = any(blob.lies for blob in self.blobs.values())
+        lies = self.impostor is not None or any(blob.lies for blob in self.blobs.values())
+        if self.impostor is not None and self.impostor.told:
+            self.witness.hit("asked a liar")
+        for each in self.swarm.nodes.values():
+            self.witness.probes.update(each.disk.met)
         if counters["grains_rejected"] and not lies:
             self.witness.problem(f"{counters['grains_rejected']} grains failed though nobody lied")
+        budget = sum(
+            counters["pulls_started"] * DispatchSettings().budget(Grains.of(len(blob.data)))
+            for blob in self.blobs.values()
+        )
+        if counters["bytes_duplicated"] > budget:
+            self.witness.problem(f"{counters['bytes_duplicated']} bytes came twice")
+        if counters["bytes_wasted"] > budget and not lies:  # past a cut some may come
+            self.witness.problem(f"{counters['bytes_wasted']} bytes wasted though nobody lied")
         for name, count in counters.items():
             if count:
                 self.witness.probes[name] += 1
@@ -222,7 +288,7 @@ class Checks:
                 continue
             swarm.timeline.until(most=1.0)  # what was aborted is told so in the next turn
             process = each.process
-            left = [name for _, name in swarm.timeline.pending(process)]
+            left = [event.label for event in swarm.timeline.pending(process)]
             left += [
                 f"a socket to {socket.getPeer()}"
                 for socket in swarm.network.sockets

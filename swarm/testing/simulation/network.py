@@ -17,8 +17,9 @@ from attrs import define
 from twisted.internet import error
 
 from swarm.testing.simulation.connecting import Connector, Port
-from swarm.testing.simulation.reactor import SimReactor, Timeline
+from swarm.testing.simulation.reactor import SimReactor
 from swarm.testing.simulation.sockets import FIN, RST, Ack, Item, Socket
+from swarm.testing.simulation.timeline import Timeline
 
 #: A sender that gets nothing through for so many seconds gives up, as after many retransmissions.
 GIVE_UP = 90.0
@@ -46,13 +47,21 @@ class Network:
     """I connect hosts."""
 
     def __init__(
-        self, timeline: Timeline, random: Random, *, bandwidth: tuple[float, float] = (1e6, 1e8)
+        self,
+        timeline: Timeline,
+        random: Random,
+        *,
+        bandwidth: tuple[float, float] = (1e6, 1e8),
+        segment: int = 1 << 16,
     ) -> None:
         """
         Begin with no hosts.
 
         :param bandwidth: what links have at least and at most, in bytes a second.
+        :param segment: most bytes that arrive at once, and what a transport takes before it pauses its
+            producer.
         """
+        self.segment = segment
         self.timeline = timeline
         self.random = random
         self.hosts: dict[str, Host] = {}
@@ -79,6 +88,35 @@ class Network:
     def cut(self, sources: Iterable[str], targets: Iterable[str]) -> None:
         """From now on nothing gets from one to the other; the way back is another matter."""
         self.cuts.update((a, b) for a in sources for b in targets if a != b)
+
+    def reset(self, host: str, draw: Random) -> int:
+        """
+        Something in between forgets some connections of a host: what is sent on them is answered by RST.
+
+        :return: how many.
+        """
+        ends = self._ends(host, draw)
+        for socket in ends:
+            for end in (socket, socket.other):
+                end.lost(error.ConnectionLost())
+        return len(ends)
+
+    def finish(self, host: str, draw: Random) -> int:
+        """The same, with FIN both ways: a body that is not complete seems to be over."""
+        ends = self._ends(host, draw)
+        for socket in ends:
+            for end in (socket, socket.other):
+                end.cut_short()
+        return len(ends)
+
+    def _ends(self, host: str, draw: Random) -> list[Socket]:
+        """Drawn connections of a host to others."""
+        return [
+            socket
+            for socket in list(self.sockets)
+            if socket.process.host.name == host and socket.other.process.host.name != host
+            if draw.random() < 0.7
+        ]
 
     def heal(self) -> None:
         """All ways are open again."""

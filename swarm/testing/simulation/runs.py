@@ -15,14 +15,18 @@ from random import Random
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from swarm.model.digest import Digest
+from swarm.testing.liars import Blob
 from swarm.testing.simulation.client import NoAnswer
-from swarm.testing.simulation.invariants import Blob, Checks, Witness
+from swarm.testing.simulation.invariants import Blob as Record
+from swarm.testing.simulation.invariants import Checks, Witness
 from swarm.testing.simulation.leaks import only_what_is_injected
 from swarm.testing.simulation.network import Link
 from swarm.testing.simulation.plan import FAULTS_END, Delete, Fault, Get, Plan, Put, draw_plan
 from swarm.testing.simulation.swarm import Swarm
+from swarm.testing.simulation.trouble import TROUBLE, Trouble
 
 
 @frozen
@@ -56,9 +60,16 @@ def run(seed: int, *, tls: bool | None = None, history: bool = False) -> Outcome
 
 def _play(plan: Plan, history: bool) -> Outcome:
     swarm = Swarm(
-        plan.seed, len(plan.nodes), tls=plan.tls, skew=plan.skew, bandwidth=plan.bandwidth, history=history
+        plan.seed,
+        len(plan.nodes),
+        tls=plan.tls,
+        skew=plan.skew,
+        bandwidth=plan.bandwidth,
+        scale=plan.scale,
+        history=history,
     )
-    with only_what_is_injected() as leaks, swarm, Witness(swarm, plan.liar) as witness:
+    liars = {name for name in (plan.liar, "liar" if plan.lies is not None else None) if name is not None}
+    with plan.scale.applied(), only_what_is_injected() as leaks, swarm, Witness(swarm, liars) as witness:
         this = _Run(plan, swarm, witness)
         this.play()
         timeline = swarm.timeline
@@ -73,7 +84,7 @@ def _play(plan: Plan, history: bool) -> Outcome:
         (*witness.problems, *dict.fromkeys(leaks)),
         witness.probes,
         this.faults,
-        tuple(timeline.history or ()),
+        tuple(timeline.history),
     )
 
 
@@ -83,6 +94,7 @@ def _throw_away() -> None:
     try:
         while gc.collect():
             pass
+        gc.freeze()  # what is left now (modules, caches) is there for good: no need to look at it again
     finally:
         sys.unraisablehook = before
 
@@ -92,12 +104,17 @@ class _Run:
         self.plan = plan
         self.swarm = swarm
         self.witness = witness
-        self.blobs: dict[int, Blob] = {}
+        self.blobs: dict[int, Record] = {}
         self.faults: Counter[str] = Counter()
         self._checks = Checks(self.swarm, self.witness, self.blobs)
 
     def play(self) -> None:
         swarm, plan = self.swarm, self.plan
+        if plan.lies is not None:
+            self._checks.impostor = swarm.lie(
+                Blob(_bytes(plan, put), lies) for put, lies in zip(plan.puts, plan.lies, strict=True)
+            )
+            self.faults["liar"] += 1
         for name in plan.nodes:
             swarm.start(name)
         for put in plan.puts:
@@ -114,21 +131,21 @@ class _Run:
 
     def _later(self, at: float, work: object, what: object) -> None:
         def begin() -> None:
-            Deferred.fromCoroutine(work(what)).addErrback(  # type: ignore[operator]  # one of ours below
-                lambda failure: self.witness.problem(f"the run itself failed: {failure.getTraceback()}")
-            )
+            self._checks.asking += 1
+            Deferred.fromCoroutine(work(what)).addBoth(over)  # type: ignore[operator]  # one of ours below
+
+        def over(result: object) -> None:
+            self._checks.asking -= 1
+            if isinstance(result, Failure):
+                self.witness.problem(f"the run itself failed: {result.getTraceback()}")
 
         self.swarm.timeline.after(at, None, begin, label=f"{type(what).__name__}")
 
     # -- what people do -------------------------------------------------------------------
 
     async def _put(self, put: Put) -> None:
-        data = Random(f"{self.plan.seed} blob {put.blob}").randbytes(put.size)
-        if put.blob:  # no two are equal: the first byte is their number, and only one may be empty
-            data = bytes([put.blob]) + data[1:]
-        elif data:
-            data = b"\0" + data[1:]
-        blob = self.blobs[put.blob] = Blob(Digest(hashlib.sha512(data).digest()), data)
+        data = _bytes(self.plan, put)
+        blob = self.blobs[put.blob] = Record(Digest(hashlib.sha512(data).digest()), data)
         try:
             answer = await self.swarm.client(put.node).ask("PUT", f"/blob-{put.blob}", data)
         except NoAnswer:
@@ -143,6 +160,7 @@ class _Run:
         blob = self.blobs.get(get.blob)
         if blob is None:
             return
+        vouched = get.node in blob.holders
         span, expected = None, blob.data
         if get.part is not None and blob.data:
             start, stop = (int(each * (len(blob.data) - 1)) for each in get.part)
@@ -158,6 +176,8 @@ class _Run:
         wrong = answer.status in (200, 206) and answer.whole and answer.body != expected
         if wrong and get.node not in blob.rotten:
             self.witness.problem(f"{get.node} gave wrong bytes of {blob}")
+        if answer.status == 404 and vouched and blob.deleted == "no" and get.node not in blob.rotten:
+            self.witness.problem(f"{get.node} had vouched for {blob} and said 404")
 
     async def _delete(self, delete: Delete) -> None:
         blob = self.blobs.get(delete.blob)
@@ -186,6 +206,19 @@ class _Run:
             swarm.lose_power_within(first, int(fault.amount * 60))
         elif fault.kind == "rot":
             self._rot(first, fault.amount)
+        elif fault.kind == "reset":
+            swarm.network.reset(first, swarm.random)
+        elif fault.kind == "finish":
+            swarm.network.finish(first, swarm.random)
+        elif fault.kind == "clock":
+            self._jump(first, fault.amount)
+        elif fault.kind == "stop":
+            self._stop(first, min(fault.lasts, FAULTS_END - swarm.timeline.now))
+        elif fault.kind in TROUBLE:
+            many = fault.amount * 100 % 1.0 < 0.5
+            swarm.nodes[first].disk.trouble = Trouble(
+                fault.kind, int(fault.amount * 20), 1 << 30 if many else 1
+            )
         elif fault.kind == "slow":
             for pair, link in swarm.network.links.items():
                 if first in pair:
@@ -198,14 +231,27 @@ class _Run:
                 swarm.network.cut(others, fault.nodes)
         swarm.timeline.after(fault.lasts, None, self._mend, fault, label=f"mended: {fault.kind}")
 
+    def _jump(self, name: str, amount: float) -> None:
+        """Forward by up to weeks; back by less than a minute, for Twisted's timers wait as much longer."""
+        process = self.swarm.nodes[name].process
+        if process is not None:
+            self.swarm.timeline.jump(process, 10 ** (12 * amount - 6) if amount > 0.5 else -60 * amount)
+
+    def _stop(self, name: str, lasts: float) -> None:
+        """SIGSTOP and, later, SIGCONT."""
+        process = self.swarm.nodes[name].process
+        if process is not None:
+            process.stopped = self.swarm.timeline.now + lasts
+
     def _rot(self, name: str, amount: float) -> None:
         """Of blobs that somebody else vouched for: the only copy is not promised to survive."""
         node = self.swarm.nodes[name]
         for blob in self.blobs.values():
-            if name in blob.holders and len(blob.holders) > 1 and blob.data and not blob.lies:
+            honest = [each for each in blob.holders if each in self.swarm.nodes]
+            if name in honest and len(honest) > 1 and blob.data and not blob.lies:
                 kind = "midstates" if self.plan.lists else "data"
                 path = node.layout.file(blob.digest, kind)
-                if node.node is not None and node.disk.exists(path):
+                if node.node is not None and node.disk.exists(path) and os.path.getsize(path):
                     node.disk.rot(path, int(amount * os.path.getsize(path)))
                     blob.lies = True
                     if kind == "data":
@@ -216,6 +262,8 @@ class _Run:
     def _mend(self, fault: Fault) -> None:
         if fault.kind in ("cut", "one-way cut"):
             self.swarm.network.heal()
+        if fault.kind in TROUBLE:
+            self.swarm.nodes[fault.nodes[0]].disk.trouble = None
         for name in fault.nodes:
             if fault.kind in ("kill", "power", "power in a call") and self.swarm.nodes[name].process is None:
                 self.swarm.start(name)
@@ -227,8 +275,18 @@ class _Run:
         for pair in swarm.network.links:
             swarm.network.links[pair] = Link(0.005, 50e6)
         for each in swarm.nodes.values():
-            each.disk.at = -1
+            each.disk.at, each.disk.trouble = -1, None
             if each.process is not None and each.process.dead:
                 swarm.timeline.until(most=0.001)  # it is just going down
+            if each.fatal or (each.node is not None and each.node.store.usage().read_only is not None):
+                self.witness.hit("restarted to write again")
+                each.fatal.clear()
+                swarm.kill(each.name)  # as an operator does who has seen to the disk
             if each.process is None:
                 swarm.start(each.name)
+
+
+def _bytes(plan: Plan, put: Put) -> bytes:
+    """No two blobs are equal: the first byte is their number, and only one may be empty."""
+    data = Random(f"{plan.seed} blob {put.blob}").randbytes(put.size)
+    return bytes([put.blob]) + data[1:] if put.blob or data else data

@@ -21,14 +21,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from swarm.testing.simulation.reactor import SimReactor, Timeline
+from swarm.testing.simulation.reactor import SimReactor
+from swarm.testing.simulation.timeline import Timeline
 
 if TYPE_CHECKING:
     from swarm.testing.simulation.connecting import Connector
     from swarm.testing.simulation.network import Network
-
-#: What a transport takes before it pauses its producer: Twisted's.
-BUFFER = 1 << 16
 
 
 @frozen
@@ -63,10 +61,12 @@ class Socket:
         self._network = network
         self._here = here
         self._there = there
-        self._window = network.random.choice([1 << 16, 1 << 18, 1 << 20])
+        self.window = network.random.choice([1, 4, 16]) * network.segment
         self._crumbs = network.random.random() < 0.05
         self._unsent: deque[memoryview] = deque()
+        self._queued = 0
         self._in_flight = 0
+        self._unsaid = 0
         self._inbox: deque[bytes | Mark] = deque()
         self._reading = True
         self._producer: Any = None
@@ -88,9 +88,10 @@ class Socket:
         if self.closed or self._aborting or not data:
             return
         self._unsent.append(memoryview(bytes(data)))
+        self._queued += len(data)
         self._soon()
         pausable = self._producer is not None and self._streaming and not self._producer_paused
-        if pausable and sum(map(len, self._unsent)) > BUFFER:
+        if pausable and self._queued > self._network.segment:
             self._producer_paused = True
             self._producer.pauseProducing()
 
@@ -106,23 +107,24 @@ class Socket:
     def _send(self) -> None:
         """Hand to the network what its window takes."""
         self._turn = False
-        while self._unsent and self._in_flight < self._window:
+        while self._unsent and self._in_flight < self.window:
             data = self._unsent.popleft()
-            most = min(len(data), self._window - self._in_flight)
+            most = min(len(data), self.window - self._in_flight)
             size = min(most, self._segment())
             if size < len(data):
                 self._unsent.appendleft(data[size:])
             self._in_flight += size
+            self._queued -= size
             self._network.carry(self, bytes(data[:size]))
         if not self._unsent and not self.closed and not self._aborting:
             self._drained()
 
     def _segment(self) -> int:
         """As the kernel cuts them: mostly large, at times of any size; some connections get crumbs only."""
-        draw = self._network.random
+        draw, most = self._network.random, self._network.segment
         if self._crumbs:
-            return draw.randint(1, 1 << 14)
-        return draw.randint(1, 1 << 16) if draw.random() < 0.1 else 1 << 16
+            return draw.randint(1, most // 4)
+        return draw.randint(1, most) if draw.random() < 0.1 else most
 
     def _drained(self) -> None:
         if self._producer is not None:
@@ -173,13 +175,20 @@ class Socket:
             if isinstance(item, Mark):
                 self._close(error.ConnectionDone())
                 return
-            self._network.carry(self, Ack(len(item)))
+            self._acknowledge(len(item))
             try:
                 self.protocol.dataReceived(item)
             except Exception:
                 Timeline.log.failure("a protocol raised")
                 self._network.carry(self, RST)
                 self._close(error.ConnectionLost())
+
+    def _acknowledge(self, count: int) -> None:
+        """Only when the writer has use for it: a window is far from full without, as in TCP."""
+        self._unsaid += count
+        if self._unsaid * 4 >= self.other.window:
+            self._network.carry(self, Ack(self._unsaid))
+            self._unsaid = 0
 
     # -- what the network brings --------------------------------------------------------
 
@@ -188,7 +197,7 @@ class Socket:
         if isinstance(item, Ack):
             self._in_flight -= item.count
             if not self.closed:
-                self._run(self._send)
+                self.process.wake(self._send)
         elif item is RST:
             self._inbox.clear()
             self.lost(error.ConnectionLost())
@@ -197,11 +206,16 @@ class Socket:
                 self._network.carry(self, RST)  # nobody there
         else:
             self._inbox.append(item)
-            self._run(self._read)
+            self.process.wake(self._read)
 
     def lost(self, reason: Exception) -> None:
         """The connection broke."""
-        self._run(self._close, reason)
+        self.process.wake(self._close, reason)
+
+    def cut_short(self) -> None:
+        """Something in between ends the connection as if its two ends had: what comes later is lost."""
+        self._unsent.clear()
+        self.arrived(FIN)
 
     def vanish(self, *, silently: bool) -> None:
         """The process is gone, and tells nobody but, through its host, the other end."""
@@ -210,10 +224,6 @@ class Socket:
         self.process.remains.append(self)
         if not silently:
             self._network.carry(self, RST)
-
-    def _run(self, function: Any, *args: Any) -> None:
-        if not self.process.dead:
-            self._network.timeline.run(self.process, function, *args)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -232,16 +242,20 @@ class Socket:
             return
         self._aborting = self.disconnecting = True
         self._reading = False
-        self._unsent.clear()
+        self._forget()
         self._network.carry(self, RST)
         self.process.callLater(0, self._close, error.ConnectionAborted())
+
+    def _forget(self) -> None:
+        self._unsent.clear()
+        self._queued = 0
 
     def _close(self, reason: Exception) -> None:
         if self.closed:
             return
         self.closed = True
         self._network.sockets.pop(self, None)
-        self._unsent.clear()
+        self._forget()
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from functools import cache
 from hashlib import sha512
 from pathlib import Path
@@ -36,12 +36,16 @@ from swarm.model.peers import Address, PeerID
 from swarm.node import Node, Walls, create_node
 from swarm.pki import Authority, KeyType, peer_id, write_key
 from swarm.storage.layout import Layout
-from swarm.storage.settings import StoreSettings
+from swarm.testing.liars import Blob
 from swarm.testing.simulation.client import PUBLIC, Client
 from swarm.testing.simulation.disk import Platter
+from swarm.testing.simulation.liar import Impostor
 from swarm.testing.simulation.network import Host, Network
-from swarm.testing.simulation.reactor import START, SimReactor, Timeline
+from swarm.testing.simulation.reactor import SimReactor
+from swarm.testing.simulation.scale import Scale
 from swarm.testing.simulation.sockets import Socket
+from swarm.testing.simulation.sqlite import Databases
+from swarm.testing.simulation.timeline import START, Timeline
 
 PEERS = 7041
 _BEGAN = datetime.datetime.fromtimestamp(START, datetime.UTC) - datetime.timedelta(days=30)
@@ -93,6 +97,7 @@ class Swarm:
         tls: bool = False,
         skew: float = 0.0,
         bandwidth: tuple[float, float] = (1e6, 1e8),
+        scale: Scale = Scale(),  # noqa: B008 - a value
         disk: type[Platter] = Platter,
         history: bool = False,
     ) -> None:
@@ -100,18 +105,26 @@ class Swarm:
         Make ``count`` hosts, with no node running.
 
         :param tls: real mutual TLS instead of addresses that stand for keys.
+        :param scale: how much smaller than in the world everything is; whoever runs me has applied it.
         :param skew: clocks differ by up to so many seconds.
         :param disk: another one for all nodes: a mutant, for tests of the tests.
         """
         self.seed = seed
         self.tls = tls
-        self.timeline = Timeline(seed, history=history)
+        self.timeline = Timeline(seed, history)
         self.random = Random(f"{seed} swarm")
-        self.network = Network(self.timeline, Random(f"{seed} network"), bandwidth=bandwidth)
+        self.network = Network(
+            self.timeline,
+            Random(f"{seed} network"),
+            bandwidth=bandwidth,
+            segment=min(1 << 16, scale.size(1 << 18)),
+        )
         self.directory = Path(tempfile.mkdtemp(prefix="swarm-sim-", dir=_memory()))
         self.nodes: dict[str, SimNode] = {}
         self.torn = False
+        self.databases = Databases()
         self._skew = skew
+        self._settings = scale.settings()
         self._ids: dict[str, PeerID] = {}
         self._clients: dict[str, Client] = {}
         self._processes: list[SimReactor] = []
@@ -122,6 +135,7 @@ class Swarm:
             root.mkdir()
             self.nodes[host.name] = SimNode(host.name, host, who, identity, root, disk(str(root)))
             self._ids[host.ip] = who
+        self._addresses = [each.address for each in self.nodes.values()]
 
     def __enter__(self) -> Swarm:
         return self
@@ -130,8 +144,10 @@ class Swarm:
         for each in self.nodes.values():
             if each.process is not None:
                 self._bury(each, power=True)
+            each.disk.release()
         for process in self._processes:
             process.remains.clear()
+        self.databases.unregister()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # -- lives of nodes -----------------------------------------------------------------
@@ -151,6 +167,7 @@ class Swarm:
         each.boots += 1
         each.process = process
         self._processes.append(process)
+        self.databases.disks[str(each.root)] = each.disk
         each.disk.pages = Random(f"{life} pages")
         each.disk.lost = lambda: self._power_is_gone(each)
         walls = Walls(disk=each.disk)
@@ -164,8 +181,8 @@ class Swarm:
             ca=each.identity / "ca.pem",
             cert=each.identity / "cert.pem",
             key=each.identity / "key.pem",
-            join=tuple(other.address for other in self.nodes.values() if other is not each),
-            store=StoreSettings(hashers=2),
+            join=tuple(other for other in self._addresses if other != each.address),
+            **self._settings,
         )
 
         def boot() -> None:
@@ -198,8 +215,6 @@ class Swarm:
             root = self.directory / f"{name}-{each.boots}"
             root.mkdir()
             each.disk = each.disk.rebooted(str(root), self.random)
-            for file in sorted(each.root.glob("catalog.sqlite*")):
-                shutil.copy(file, root)
             shutil.rmtree(each.root)
             each.root = root
 
@@ -221,21 +236,11 @@ class Swarm:
         each.disk.crash()
         if each.node is not None:
             each.ended.append(attrs.asdict(each.node.fetcher.counters))
-        self._leave_database(each.root)
+        for connection in apsw.connections():
+            if Path(connection.filename).parent == each.root:
+                connection.close()  # what it would tidy up, a dead disk leaves as it is
         each.process.remains.append(each.node)
         each.node = each.process = None
-
-    def _leave_database(self, root: Path) -> None:
-        """Leave SQLite's files as they are now: closing the connection, which we must, would tidy them up."""
-        files = sorted(root.glob("catalog.sqlite*"))
-        copies = {file: file.read_bytes() for file in files if not file.name.endswith("-shm")}
-        for connection in apsw.connections():
-            if Path(connection.filename).parent == root:
-                connection.close()
-        for file in root.glob("catalog.sqlite*"):
-            file.unlink()
-        for file, data in copies.items():
-            file.write_bytes(data)
 
     def stop(self, name: str) -> Deferred[None]:
         """Stop a node politely; fires when it has ended. The process stays, to be looked at."""
@@ -243,6 +248,19 @@ class Swarm:
         assert each.node is not None and each.process is not None
         stopped: Deferred[None] = self.timeline.run(each.process, maybeDeferred, each.node.stopService)
         return stopped
+
+    def lie(self, blobs: Iterable[Blob]) -> Impostor:
+        """A lying peer that holds these, on a host of its own; before any node starts. Not over TLS."""
+        assert not self.tls
+        host = self.network.add("liar")
+        who = self._ids[host.ip] = PeerID(sha512(b"liar").digest()[:32])
+        liar = Impostor(who, f"{host.ip}:{PEERS}")
+        liar.learn(blobs)
+        process = SimReactor("liar", self.network, host, random=Random(f"{self.seed} liar"))
+        self._processes.append(process)
+        self._addresses.append(Address(host.ip, PEERS))
+        liar.listen(process, PEERS)
+        return liar
 
     # -- the world around them ----------------------------------------------------------
 
