@@ -130,7 +130,7 @@ class PublicAPI:
             limits=limits,
             observer=self._metrics,
             blobs=self._store,
-            answers=PlainReads(self._store, self._guard, self.mirrors, self._clock),
+            answers=PlainReads(self._store, self._guard, self.mirrors),
         )
 
     # -- before the body ----------------------------------------------------------

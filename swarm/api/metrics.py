@@ -24,7 +24,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
 
 
-class WebMetrics:
+class WebMetrics(Collector):
     """
     Counts the responses of one door; an :class:`~swarm.web.site.Observer`.
 
@@ -33,12 +33,23 @@ class WebMetrics:
 
     def __init__(self, registry: CollectorRegistry, door: str = "swarm_http") -> None:
         labels = ["method", "code"]
-        self._requests = Counter(
-            f"{door}_requests", "Responses by method and status", labels, registry=registry
-        )
-        self._sent = Counter(f"{door}_sent_bytes", "Bytes of response bodies", registry=registry)
-        self._plain: dict[str, Counter] = {}
-        self._received = Counter(f"{door}_received_bytes", "Bytes of request bodies", registry=registry)
+        self._requests = Counter(f"{door}_requests", "Responses by method and status", labels, registry=None)
+        self._sent = Counter(f"{door}_sent_bytes", "Bytes of response bodies", registry=None)
+        self._received = Counter(f"{door}_received_bytes", "Bytes of request bodies", registry=None)
+        self._plain: dict[str, int] = {"GET": 0, "HEAD": 0}
+        self._plain_sent = 0
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """What the registry asks for."""
+        for method, count in self._plain.items():
+            if count:
+                self._requests.labels(method, "200").inc(count)
+                self._plain[method] = 0
+        self._sent.inc(self._plain_sent)
+        self._plain_sent = 0
+        for counter in (self._requests, self._sent, self._received):
+            yield from counter.collect()
 
     def answered(self, request: StreamingRequest) -> None:
         """A response was written."""
@@ -48,12 +59,9 @@ class WebMetrics:
         self._received.inc(request.received)
 
     def sent(self, method: str, size: int) -> None:
-        """The short path answered."""
-        count = self._plain.get(method)
-        if count is None:
-            count = self._plain[method] = self._requests.labels(method, "200")
-        count.inc()
-        self._sent.inc(size)
+        """The short path answered; added up here, for a counter costs a tenth of such an answer."""
+        self._plain[method] += 1
+        self._plain_sent += size
 
     def rejected(self, status: int) -> None:
         """What was no request was answered."""

@@ -7,46 +7,49 @@ fields are :mod:`swarm.api.fields`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from swarm.api.fields import blob_fields
 from swarm.api.tokens import Guard
 from swarm.errors import MethodDenied
-from swarm.interfaces import BlobInfo, IBlobStore
+from swarm.interfaces import BlobInfo
+
+
+class Switches(Protocol):
+    """What an operator may switch off; ``IBlobStore`` is one."""
+
+    def check_allowed(self, method: str) -> None:
+        """See :meth:`swarm.interfaces.IBlobStore.check_allowed`."""
 
 
 class PlainReads:
     """
     An :class:`~swarm.web.short_path.Answers`.
 
-    :param mirrors: public URLs of other nodes now; asked for once a second at most.
+    :param mirrors: public URLs of other nodes now.
     """
 
-    def __init__(
-        self, store: IBlobStore, guard: Guard, mirrors: Callable[[], Sequence[str]], clock: IReactorTime
-    ) -> None:
-        self._store = store
+    def __init__(self, switches: Switches, guard: Guard, mirrors: Callable[[], Sequence[str]]) -> None:
+        self._switches = switches
         self._guard = guard
         self._mirrors = mirrors
-        self._clock = clock
         self._basis: tuple[str, ...] = ()
-        self._second = -1
 
     def readable(self) -> bool:
         """May anybody read any blob now, without a token?"""
         try:
-            self._store.check_allowed("get")
+            self._switches.check_allowed("get")
         except MethodDenied:
             return False
         return self._guard.open_to_all("get")
 
     def basis(self) -> tuple[str, ...]:
         """What the fields depend on beside the blob: the mirrors."""
-        second = int(self._clock.seconds())
-        if second != self._second:
-            self._second, self._basis = second, tuple(self._mirrors())
+        mirrors = tuple(self._mirrors())
+        if mirrors != self._basis:
+            self._basis = mirrors
         return self._basis
 
     def fields(self, info: BlobInfo) -> bytes:

@@ -66,9 +66,11 @@ class OpenBlob:
         """See :meth:`IOpenBlob.current`."""
         if self.doubted or not self._since <= self._clock.seconds() < self._until:
             return False
-        file, directory = self._numbers  # open until close(), which doubts
         changed_at = self._disk.changed_at
-        return changed_at(directory) == self._directory_at and changed_at(file) == self._file_at
+        return (  # both are open until close(), which doubts
+            changed_at(self._numbers[1]) == self._directory_at
+            and changed_at(self._numbers[0]) == self._file_at
+        )
 
     def fill(self, buffer: memoryview) -> bool:
         """See :meth:`IOpenBlob.fill`."""

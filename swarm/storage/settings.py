@@ -30,7 +30,7 @@ class StoreSettings:
     batch: int = 256 << 10
     """A write gathers this much before it goes to the disk."""
 
-    open_files: int = Factory(lambda: min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
+    open_files: int = Factory(lambda: min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16))
     """Blobs that stay open after a read, for the next one; each takes two descriptors. 0: none."""
 
     small: int = 64 << 10

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from swarm.interfaces import BlobInfo, IOpenBlob
 from swarm.web.strict import is_host
 
@@ -60,10 +62,14 @@ class Answers(Protocol):
         """May anybody read any blob now, without a token?"""
 
     def basis(self) -> object:
-        """What the fields of an answer depend on beside the blob; equal while they stay the same."""
+        """
+        What the fields of an answer depend on beside the blob; the same object while they stay the same.
+
+        Asked for once a second at most.
+        """
 
     def fields(self, info: BlobInfo) -> bytes:
-        """The lines of an answer's head after ``Date``, each ended, and the empty one."""
+        """By that basis: the lines of an answer's head after ``Date``, each ended, and the empty one."""
 
 
 @lru_cache(_WORDINGS)
@@ -102,6 +108,7 @@ class ShortPath:
         blobs: Blobs,
         answers: Answers,
         *,
+        clock: IReactorTime,
         limit: int,
         date: Callable[[], bytes],
         count: Callable[[str, int], None],
@@ -112,7 +119,9 @@ class ShortPath:
         self._date = date
         self._count = count
         self._buffer = memoryview(bytearray(_HEAD + limit))
-        self._dated = b""
+        self._clock = clock
+        self._second = -1
+        self._basis: object = None
         self._start = b""
 
     def answer(self, channel: Channel, data: bytes) -> int:
@@ -165,10 +174,11 @@ class ShortPath:
         return stop + 4, end
 
     def _head(self, blob: IOpenBlob) -> bytes:
-        basis = self._answers.basis()
-        if blob.fields_of != basis or not blob.fields:
-            blob.fields, blob.fields_of = self._answers.fields(blob.info), basis
-        date = self._date()
-        if date is not self._dated:
-            self._dated, self._start = date, b"HTTP/1.1 200 OK\r\nDate: " + date + b"\r\n"
+        second = int(self._clock.seconds())
+        if second != self._second:
+            self._second = second
+            self._basis = self._answers.basis()
+            self._start = b"HTTP/1.1 200 OK\r\nDate: " + self._date() + b"\r\n"
+        if blob.fields_of is not self._basis:
+            blob.fields, blob.fields_of = self._answers.fields(blob.info), self._basis
         return self._start + blob.fields

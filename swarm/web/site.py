@@ -69,7 +69,8 @@ class StreamingSite(server.Site):
         self.short_path: ShortPath | None = None
         if blobs is not None and answers is not None:
             limit = self.limits.chunk
-            self.short_path = ShortPath(blobs, answers, limit=limit, date=self.date, count=self._sent)
+            count = observer.sent if observer is not None else lambda method, size: None
+            self.short_path = ShortPath(blobs, answers, clock=clock, limit=limit, date=self.date, count=count)
 
     @property
     def connections(self) -> int:
@@ -152,10 +153,6 @@ class StreamingSite(server.Site):
         """A response was written. No line for it: metrics count, and ids are capabilities."""
         if self._observer is not None and isinstance(request, StreamingRequest):
             self._observer.answered(request)
-
-    def _sent(self, method: str, size: int) -> None:
-        if self._observer is not None:
-            self._observer.sent(method, size)
 
     def rejected(self, channel: Channel, status: int) -> None:
         """A channel answered what never became a request."""
