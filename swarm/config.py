@@ -28,10 +28,12 @@ from swarm.services.membership import MembershipSettings
 from swarm.services.replicator import ReplicationSettings
 from swarm.storage.settings import StoreSettings
 from swarm.web.limits import WebLimits
+from swarm.workers.settings import WorkerSettings
 
 _T = TypeVar("_T")
 _SIZE = re.compile(r"(\d{1,19})\s*([KMGTP]i?)?B?", re.ASCII | re.IGNORECASE)
 METHODS = ("get", "put", "delete")
+MOST_WORKERS = 256
 
 
 class BadConfig(LocalError):
@@ -61,6 +63,7 @@ class Config:
     reserve: int = 1 << 30
     tokens: Path | None = None
     copies: int = 2
+    workers: int = 1
 
     store: StoreSettings = Factory(StoreSettings)
     pull: FetchSettings = Factory(FetchSettings)
@@ -71,6 +74,7 @@ class Config:
     custodian: CustodianSettings = Factory(CustodianSettings)
     web: WebLimits = Factory(WebLimits)
     peering: PeerLimits = Factory(PeerLimits)
+    crew: WorkerSettings = Factory(WorkerSettings)
 
 
 #: How each setting outside the tables is read from TOML; flags bring the same spellings as text.
@@ -93,7 +97,8 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "quota": lambda v: parse_size(v),
     "reserve": lambda v: parse_size(v),
     "tokens": lambda v: Path(_text(v)),
-    "copies": lambda v: _count(v),
+    "copies": lambda v: _count(v, 1000, "copies"),
+    "workers": lambda v: _count(v, MOST_WORKERS, "workers"),
 }
 
 
@@ -194,8 +199,8 @@ def _methods(value: Any) -> frozenset[str]:
     return methods
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, most: int, of: str) -> int:
     text = str(value)
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise BadConfig(f"not a number of copies: {value!r}")
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise BadConfig(f"not a number of {of}: {value!r}")
     return int(text)

@@ -17,7 +17,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +40,7 @@ from swarm.core.standing import Standing
 from swarm.errors import LocalError, Malformed
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
+from swarm.model.digest import Digest
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.credentials import Credentials
@@ -52,7 +58,12 @@ from swarm.services.tasks import Tasks
 from swarm.services.whereabouts import Whereabouts
 from swarm.storage.disk import Disk
 from swarm.storage.filesystem import FilesystemStore
+from swarm.storage.layout import Layout
 from swarm.web.site import StreamingSite
+from swarm.workers.crew import Crew, Granted
+from swarm.workers.dealing import Dealer
+from swarm.workers.granting import grant
+from swarm.workers.messages import Orders
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -235,6 +246,16 @@ class Node(Service):
             clock=reactor,
             limits=config.peering,
         )
+        self.crew = Crew(
+            config.workers - 1,
+            config.crew,
+            orders=self._orders,
+            grant=self._grant,
+            verify=self.store.verify,
+            reactor=reactor,
+            random=random,
+            tasks=self._tasks,
+        )
         self._peer_metrics = WebMetrics(registry, "swarm_peer")
         registry.register(
             NodeCollector(
@@ -246,6 +267,8 @@ class Node(Service):
                 refusals=lambda: self.credentials.refusals,
                 certificate_days=self.credentials.days_left,
                 revocation_list_days=lambda: self.credentials.identity.crl_days_left(reactor.seconds()),
+                workers=lambda: 1 + self.crew.serving,
+                worker_restarts=lambda: self.crew.restarts,
             )
         )
         self.api = PublicAPI(
@@ -259,12 +282,14 @@ class Node(Service):
                 config.public_url,
                 certificate_ends=lambda: reactor.seconds() + self.credentials.days_left() * 86400,
                 not_ready=lambda: () if self._up else ("the node is starting",),
+                workers=lambda: (1 + self.crew.serving, config.workers),
             ),
             guard=Guard(tokens, clock=reactor),
             media=MediaProbe(reactor, clock=reactor, limits=MediaLimits()),
             pieces=PieceHashes(run_blocking=run_blocking),
             registry=registry,
             clock=reactor,
+            elsewhere=self.crew.take_counts,
         )
 
     # -- starting and stopping --------------------------------------------------------
@@ -282,7 +307,7 @@ class Node(Service):
         self._sites = (self.peer_server.site(config.web, self._peer_metrics), self.api.site(config.web))
         secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
         self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])
-        self.whereabouts.http = await self._listen("http", self._endpoints["http"], self._sites[1])
+        self.whereabouts.http = await self._listen_in_public(self._sites[1])
         for address in config.advertise:
             if not self.credentials.identity.covers(address.host):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
@@ -301,8 +326,19 @@ class Node(Service):
             peer=self._introduce().mgmt_addr,
         )
 
+    async def _listen_in_public(self, site: StreamingSite) -> IListeningPort:
+        if self.crew.wanted == 0:
+            return await self._listen("http", self._endpoints["http"], site)
+        dealer = Dealer(site, self.crew, self._reactor)
+        port = await self._listen("http", self._endpoints["http"], dealer)
+        if dealer.attach(port):
+            self.crew.start(dealer)
+        else:
+            self.log.warn("workers: none, since they can't serve {http}", http=self.config.http)
+        return port
+
     async def _listen(
-        self, setting: str, endpoint: IStreamServerEndpoint, site: StreamingSite
+        self, setting: str, endpoint: IStreamServerEndpoint, site: IProtocolFactory
     ) -> IListeningPort:
         try:
             return await endpoint.listen(site)
@@ -328,6 +364,7 @@ class Node(Service):
         for port in (self.whereabouts.peer, self.whereabouts.http):
             if port is not None:
                 await _maybe(port.stopListening())
+        await self.crew.stop()
         for site in self._sites:
             site.disconnect()
         await self.fetcher.stop()
@@ -351,6 +388,20 @@ class Node(Service):
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)
+
+    def _orders(self) -> Orders:
+        config = self.config
+        return Orders(
+            deny="" if "get" in config.deny else Layout(str(config.data)).deny("get"),
+            tokens=None if config.tokens is None else str(config.tokens),
+            mirrors=tuple(self.api.mirrors()),
+            drain=config.crew.drain,
+            blobs=config.crew.blobs,
+            limits=attrs.asdict(config.web),
+        )
+
+    async def _grant(self, digest: Digest) -> Granted | None:
+        return await grant(self.store, digest)
 
     def _dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
         reactor = self._reactor

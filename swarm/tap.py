@@ -43,6 +43,7 @@ class Options(usage.Options):
         ["reserve", None, None, "free space the node never takes [1GiB]"],
         ["tokens", None, None, "bearer tokens for the public API [only loopback may write]"],
         ["copies", None, None, "copies of a blob wanted in all, this node's included [2]"],
+        ["workers", None, None, "processes that serve reads on the public port, this one included [1]"],
     ]
 
     def __init__(self) -> None:

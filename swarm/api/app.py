@@ -26,7 +26,7 @@ from swarm.api.media import MediaProbe
 from swarm.api.metalink import CONTENT_TYPE as METALINK
 from swarm.api.metalink import PieceHashes, metalink
 from swarm.api.metrics import CONTENT_TYPE as PROMETHEUS
-from swarm.api.metrics import WebMetrics, exposition
+from swarm.api.metrics import Elsewhere, WebMetrics, exposition
 from swarm.api.plain import PlainReads
 from swarm.api.status import NodeFacts, locations_document, readiness
 from swarm.api.tokens import Guard
@@ -89,6 +89,7 @@ class PublicAPI:
     :param media: runs ffprobe.
     :param pieces: hashes pieces for Metalink.
     :param registry: what ``/metrics`` shows; the API adds its own counts to it.
+    :param elsewhere: what other processes answered on its behalf.
     """
 
     app = Klein()
@@ -105,6 +106,7 @@ class PublicAPI:
         pieces: PieceHashes,
         registry: CollectorRegistry,
         clock: IReactorTime,
+        elsewhere: Elsewhere = tuple,
     ) -> None:
         self._store = services.store
         self._fetcher = services.fetcher
@@ -117,7 +119,7 @@ class PublicAPI:
         self._pieces = pieces
         self._registry = registry
         self._clock = clock
-        self._metrics = WebMetrics(registry)
+        self._metrics = WebMetrics(registry, elsewhere=elsewhere)
         self._app = self.app  # Klein keeps only a weak reference to what it bound
         self._routes = self._app.url_map.bind("node")
 

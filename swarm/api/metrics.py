@@ -24,24 +24,35 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"])
 
 
+#: Method, status, responses and bytes of their bodies, each time only what is new.
+Elsewhere = Callable[[], Iterable[tuple[str, int, int, int]]]
+
+
 class WebMetrics(Collector):
     """
     Counts the responses of one door; an :class:`~swarm.web.site.Observer`.
 
     :param door: how the metrics' names begin: ``swarm_http`` is the public API, ``swarm_peer`` the peer port.
+    :param elsewhere: what other processes answered at this door.
     """
 
-    def __init__(self, registry: CollectorRegistry, door: str = "swarm_http") -> None:
+    def __init__(
+        self, registry: CollectorRegistry, door: str = "swarm_http", *, elsewhere: Elsewhere = tuple
+    ) -> None:
         labels = ["method", "code"]
         self._requests = Counter(f"{door}_requests", "Responses by method and status", labels, registry=None)
         self._sent = Counter(f"{door}_sent_bytes", "Bytes of response bodies", registry=None)
         self._received = Counter(f"{door}_received_bytes", "Bytes of request bodies", registry=None)
         self._plain: dict[str, int] = {"GET": 0, "HEAD": 0}
         self._plain_sent = 0
+        self._elsewhere = elsewhere
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """What the registry asks for."""
+        """What the registry asks for: what was answered here, and elsewhere since it last asked."""
+        for method, code, count, sent in self._elsewhere():
+            self._requests.labels(method, str(code)).inc(count)
+            self._sent.inc(sent)
         for method, count in self._plain.items():
             if count:
                 self._requests.labels(method, "200").inc(count)
@@ -108,6 +119,8 @@ class NodeCollector(Collector):
         refusals: Callable[[], int],
         certificate_days: Callable[[], float | None],
         revocation_list_days: Callable[[], float | None],
+        workers: Callable[[], int],
+        worker_restarts: Callable[[], int],
     ) -> None:
         self._usage = usage
         self._counters = counters
@@ -117,6 +130,8 @@ class NodeCollector(Collector):
         self._refusals = refusals
         self._certificate_days = certificate_days
         self._revocation_list_days = revocation_list_days
+        self._workers = workers
+        self._worker_restarts = worker_restarts
 
     def collect(self) -> Iterable[Metric]:
         """What the registry asks for."""
@@ -129,6 +144,9 @@ class NodeCollector(Collector):
         yield _gauge("swarm_peers_live", "Peers heard of lately", self._peers())
         yield _gauge("swarm_pulls_running", "Pulls under way", self._pulls())
         yield _gauge("swarm_hints_pending", "Blobs put here that lack copies elsewhere", self._hints())
+        yield _gauge("swarm_workers", "Processes that serve reads, the node's own included", self._workers())
+        ended = "Workers that ended and were started again"
+        yield CounterMetricFamily("swarm_worker_restarts", ended, value=self._worker_restarts())
         for name, text, days in (
             ("certificate", "our certificate ends", self._certificate_days()),
             (

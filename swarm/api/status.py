@@ -22,11 +22,12 @@ _DAY = 86_400.0
 @frozen
 class NodeFacts:
     """
-    What does not change while a node runs, and two things that do.
+    What does not change while a node runs, and three things that do.
 
     :ivar hashing: how blobs are verified, such as ``midstates`` or ``in order``.
     :ivar certificate_ends: when our certificate ends, seconds since the epoch; None without one.
     :ivar not_ready: reasons why the node should get no traffic now; empty when it should.
+    :ivar workers: processes that serve reads now, and how many should; the node's own is one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class NodeFacts:
     public_url: str = ""
     certificate_ends: Callable[[], float | None] = lambda: None
     not_ready: Callable[[], Sequence[str]] = lambda: ()
+    workers: Callable[[], tuple[int, int]] = lambda: (1, 1)
 
 
 def readiness(
@@ -49,6 +51,7 @@ def readiness(
     ends = facts.certificate_ends()
     if ends is not None and ends <= now:
         reasons.append("our certificate has ended")
+    serving, wanted = facts.workers()
     return not reasons, {
         "ready": not reasons,
         "reasons": reasons,
@@ -57,6 +60,7 @@ def readiness(
         "id": facts.peer_id,
         "version": facts.version,
         "hashing": facts.hashing,
+        "workers": {"serving": serving, "wanted": wanted},
         "certificate_days": None if ends is None else round((ends - now) / _DAY, 2),
         "peers": [peer_document(each, now) for each in peers],
         "usage": attrs.asdict(usage),

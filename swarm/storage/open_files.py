@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -37,6 +37,23 @@ class Seen:
     changed_at: int | None
     """None: so lately that a change after it would not show."""
     doubts: int
+
+
+@frozen
+class Lent:
+    """An open blob for another process: the descriptors to send there, and what it makes its own of."""
+
+    file: Descriptor
+    directory: Descriptor
+    directory_at: int
+    file_at: int
+    since: float
+    until: float
+
+    def close(self) -> None:
+        """The other process has them, or never will."""
+        self.file.close()
+        self.directory.close()
 
 
 @implementer(IOpenBlob)
@@ -78,6 +95,17 @@ class OpenBlob:
             return self._disk.fill_nowait(self._numbers[0], buffer, 0) == len(buffer)
         except OSError:
             return False
+
+    def lend(self) -> Lent:
+        """Everything needed to make one like this elsewhere, which then knows by the dates alone."""
+        return Lent(
+            self.file.share(),
+            self._directory.share(),
+            self._directory_at,
+            self._file_at,
+            self._since,
+            self._until,
+        )
 
     def close(self) -> None:
         """Let go of the files; readers that share one go on."""

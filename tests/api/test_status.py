@@ -152,6 +152,8 @@ def test_metrics_read_the_services() -> None:
             refusals=lambda: 6,
             certificate_days=lambda: 30.0,
             revocation_list_days=lambda: None,
+            workers=lambda: 3,
+            worker_restarts=lambda: 1,
         )
     )
     found = scrape(node)

@@ -64,6 +64,8 @@ def test_every_metric_is_described() -> None:
             refusals=int,
             certificate_days=float,
             revocation_list_days=float,
+            workers=int,
+            worker_restarts=int,
         )
     )
     known = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}

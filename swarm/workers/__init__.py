@@ -1,0 +1,1 @@
+"""More processes that serve reads on the node's ports (CONTRACT, ``--workers``)."""
