@@ -12,6 +12,7 @@ Decides; never asks, times, writes or verifies. Drive it like this (``now`` in s
     # While the bytes of a span come in, with all bytes up to offset ``stop`` here:
     for part in table.wanted(span.id, stop): write(part)       # nearly always all of them
     for grain in table.received(span.id, stop, now): verify(grain, table.senders(grain))
+    if table.hasty: call due and next soon
     if not table.flying(span.id): leave the body: full, stopped short, or off
     # When the fetch ends:
     table.finished(span.id, now)  |  table.failed(span.id, now, fault, retry_after)
@@ -97,6 +98,12 @@ class Dispatch:
         if self._table.flights or not self.remaining:
             return False
         return not any(self._table.has_work(feed) for feed in self._table.feeds.values())
+
+    @property
+    def hasty(self) -> bool:
+        """May :meth:`next` ask for more, although no span came to its end? Told once."""
+        hasty, self._table.hasty = self._table.hasty, False
+        return hasty
 
     def flying(self, span_id: int) -> bool:
         """Are more bytes of the span expected?"""
@@ -203,6 +210,7 @@ class Dispatch:
             return
         feed = self._table.feeds[flight.span.peer]
         self._table.release(flight, now)
+        feed.cold = feed.cold or fault not in (Fault.MISSING, Fault.BUSY)  # else its lane is over
         if fault is None:
             return
         feed.detail = fault.value
@@ -346,9 +354,11 @@ class Dispatch:
         total = max(pace.total, rate)
         seconds = s.reader_seconds if self._table.picker.windows else s.span_seconds
         seconds *= min(1.0, self.remaining / (s.shrink_seconds * total))
+        seconds = max(seconds, s.span_lags * (feed.lag or 0.0))
         share = s.in_flight * rate / total / 2  # two spans each fill the cap, the fast get more
         room = s.in_flight - self.in_flight
-        return max(1, int(min(rate * seconds, s.largest_span, share, room)) // grain) * grain
+        worth = max(rate, feed.rate.lately(pace.now)) * seconds
+        return max(1, int(min(worth, s.largest_span, share, room)) // grain) * grain
 
     def _urgent(self, feed: Feed, pace: Pace) -> ByteRange | None:
         """Bytes somebody waits for, unless another source would bring them much sooner."""

@@ -60,6 +60,9 @@ class Flight:
     stop: int
     asked: float  # when the peer could begin to answer it
     heard: float  # the last sign of life
+    expected: float  # when its first byte should come, by what is known of its source
+    pipelined: bool = False  # asked behind another: its first byte tells nothing of the way there
+    cold: bool = False  # asked on a new lane
     started: bool = False
     rival: Flight | None = None  # the other one after the same bytes, while both fly
     whole: bool = False  # a grain on parole, to come from one source: never cut, never asked twice
@@ -69,6 +72,14 @@ class Flight:
     def left(self) -> int:
         """Bytes still to come."""
         return self.stop - self.at
+
+    def awaited(self, now: float) -> float:
+        """Seconds until the first byte should come; 0 if it came, or is late."""
+        return 0.0 if self.started else max(0.0, self.expected - now)
+
+    def silence(self, now: float) -> float:
+        """Seconds without a sign of life, not counting the usual way there and back."""
+        return max(0.0, now - (self.heard if self.started else max(self.heard, self.expected)))
 
 
 @define(eq=False)
@@ -81,6 +92,9 @@ class Feed:
     flights: list[Flight] = field(factory=list)  # in the order they were asked
     outstanding: int = 0  # bytes asked and not yet here
     gaps: Quantiles = field(factory=Quantiles)  # seconds between arrivals
+    cold: bool = True  # what is asked next needs a new lane
+    warm_lag: float | None = None  # seconds to a first byte, asked while nothing else was,
+    cold_lag: float | None = None  # and the same on a new lane
     failures: int = 0  # in a row
     busy: int = 0  # in a row
     silences: int = 0  # in a row
@@ -93,19 +107,49 @@ class Feed:
         return self.silences > 0
 
     @property
+    def answering(self) -> bool:
+        """Are bytes of it coming in?"""
+        return bool(self.flights) and self.flights[0].started
+
+    @property
     def misses(self) -> int:
         """How often in a row it did not deliver, for whatever reason."""
         return self.failures + self.busy + self.silences
+
+    @property
+    def lag(self) -> float | None:
+        """
+        Seconds to the first byte of what is asked now, if nothing is before it; None while unknown.
+
+        A new lane costs three round trips (TCP, TLS, the request) where a warm one costs one.
+        """
+        if self.cold:
+            return self.warm_lag * 3 if self.cold_lag is None and self.warm_lag else self.cold_lag
+        return self.cold_lag / 2 if self.warm_lag is None and self.cold_lag else self.warm_lag
+
+    def answered(self, flight: Flight, seconds: float) -> None:
+        """The first byte of a flight that was asked alone came after so long."""
+        if flight.cold:
+            self.cold_lag = _mean(self.cold_lag, seconds)
+        else:
+            self.warm_lag = _mean(self.warm_lag, seconds)
 
     def can_serve(self, wanted: ByteRange) -> bool:
         """Does the source claim every byte of it?"""
         return self.have is None or self.have.covers(wanted.start, wanted.stop)
 
     def slots(self, now: float) -> int:
-        """How many spans may be asked of it at once: one streaming, one queued behind it."""
+        """
+        How many spans may be asked of it at once: one streaming, one queued behind it.
+
+        The second as soon as the first begins to come, measured or not: waiting for the measure would
+        cost a round trip, and what was never answered holds up a single grain.
+        """
         if now < self.rests_until:
             return 0
-        return 1 if self.snubbed or self.rate.at(now) is None else 2
+        if self.snubbed or (self.rate.at(now) is None and not self.answering):
+            return 1
+        return 2
 
     def open_slots(self, now: float) -> int:
         """How many more spans may be asked of it; negative after a slot was withdrawn."""
@@ -134,6 +178,11 @@ class Feed:
         """A span came through: whatever went wrong before is forgiven."""
         self.failures = self.busy = self.silences = 0
         self.detail = ""
+
+
+def _mean(before: float | None, value: float) -> float:
+    """Half of it is the newest value."""
+    return value if before is None else (before + value) / 2
 
 
 def rest_after(failures: int, *, strikes: int, pause: float, most: float, longest: float) -> float:

@@ -40,12 +40,13 @@ def steal(thief: Feed, grains: Grains, pace: Pace, lag: float) -> tuple[Flight, 
         flight, rate = feed.flights[-1], pace.guess(feed)
         if flight.rival is not None or flight.whole or flight.lost or rate is None:
             continue
-        eta = max(feed.outstanding / rate, pace.now - feed.flights[0].heard)
+        head = feed.flights[0]
+        eta = max(head.awaited(pace.now) + feed.outstanding / rate, head.silence(pace.now))
         if best is not None and eta <= best[0]:
             continue
         first = flight.at
         if flight.started or flight is feed.flights[0]:
-            first = _edge(flight.at + int(rate * min(lag, 1.0)) + 1, grains)
+            first = _edge(flight.at + int(rate * min(max(lag, feed.lag or 0.0), 1.0)) + 1, grains)
         cut = _cut(flight, first, (eta - lag) / (1 / rate + 1 / speed), grains)
         if cut is None or lag + (flight.stop - cut) / speed >= eta:
             continue
@@ -73,7 +74,8 @@ def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) ->
     """
     The latest span that cannot be cut, being down to one grain, that an idle ``thief`` would finish sooner.
 
-    A silent source is taken to need at least as long again as it has been silent.
+    A silent source is taken to need at least as long again as it has been silent, not counting the
+    usual way to it and back: who sits at the end of a long wire is not late for that.
 
     :param trial: seconds that a source not measured yet is hoped to need at most.
     """
@@ -85,7 +87,9 @@ def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) ->
         for flight in feed.flights:
             left += flight.left
             if not flight.lost:  # lost ones are in its way: they are drained first
-                late[flight] = max(_hoped(feed, left, pace, trial), pace.now - feed.flights[0].heard)
+                head = feed.flights[0]
+                hope = head.awaited(pace.now) + _hoped(feed, left, pace, trial)
+                late[flight] = max(hope, head.silence(pace.now))
                 break
     best: Late | None = None
     for flight, theirs in late.items():

@@ -70,6 +70,19 @@ class Rate:
             return None
         return self._bytes / max(seconds, 1e-6)
 
+    def lately(self, now: float) -> float:
+        """
+        The same over no more than the last ``enough`` bytes or a little more; 0 if none came.
+
+        A connection doubles its rate each round trip at first: then this is nearer to what it can do.
+        """
+        count, seconds = 0, self._waited(now) - self._seconds
+        for waited, size in reversed(self._lumps):
+            count, seconds = count + size, seconds + waited
+            if count >= self._enough:
+                break
+        return count / max(seconds, 1e-6)
+
     def ceiling(self, now: float) -> float:
         """What an unknown rate must be below: else ``enough`` bytes would be here by now."""
         return self._enough / max(self._waited(now), 1e-6)

@@ -99,7 +99,7 @@ class Stragglers:
         least = self._settings.first_byte
         under_way = sum(each.span.duplicate for each in self._table.flights.values())
         usual = self._table.first_bytes.at((0.80, 0.85, 0.90)[min(under_way, 2)], least)
-        return flight.asked + max(usual, least)
+        return max(flight.expected, flight.asked + max(usual, least))
 
     # -- (c) and (d): something to do for idle sources -------------------------
 
@@ -112,7 +112,7 @@ class Stragglers:
         ]
         for feed in sorted(idle, key=lambda each: -(each.rate.at(now) or 0.0)):
             pace = Pace.of(table.feeds.values(), now)
-            lag = table.first_bytes.at(0.5, self._settings.first_byte)
+            lag = table.lag(feed)
             stolen = steal(feed, self._grains, pace, lag)
             if stolen is None:
                 self._overtake(feed, pace, lag)
@@ -124,23 +124,28 @@ class Stragglers:
             table.tally.steals += 1
 
     def _overtake(self, feed: Feed, pace: Pace, lag: float) -> None:
-        """Ask an idle source too for the latest span, or instead of who has it."""
+        """
+        Ask an idle source too for the latest span, or instead of who has it.
+
+        What changed hands once does so again only for a gain twice as great, and so on: each change
+        costs a new lane, and sources far away would do nothing but take from each other.
+        """
         late = latest(feed, self._grains, pace, lag, self._settings.trial)
         if late is None:
             return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
-        gap = next(table.ledger.disk.gaps(flight.at, flight.stop), None)
-        if gap is None:
-            return  # a rival brought the rest, which is being verified
+        # Some of it lacks, or a rival would have brought the rest, and it were lost.
+        gap = next(table.ledger.disk.gaps(flight.at, flight.stop))
         wanted, grain = ByteRange(gap.start, flight.stop), self._grains.at(flight.at)
         honest = table.ledger.may_be_honest(feed.peer, grain)
         if flight.whole and not honest and not table.may_redeem(feed, grain):
             return
         if table.ledger.missing <= few and self._double(feed, flight, wanted, pace.now):
             table.tally.endgames += 1
-        elif late.mine <= s.overtake * late.theirs:
+        elif late.mine <= s.overtake * late.theirs / 2 ** table.taken[grain]:
             table.tally.takeovers += 1
+            table.taken[grain] += 1
             for each in [flight] if flight.rival is None else [flight, flight.rival]:
                 table.close(table.feeds[each.span.peer], "slow", pace.now)
             if flight.whole:
@@ -185,13 +190,14 @@ class Stragglers:
         if offset not in table.picker.free:
             return any(self._uncover(feed, offset, pace) for feed in table.feeds.values())
         able = [
-            (seconds, feed.flights)
+            (seconds, feed)
             for feed in table.feeds.values()
             if feed.slots(now) and feed.can_serve(ByteRange(offset, offset + 1))
             if (seconds := pace.seconds(feed, 0)) is not None
         ]
-        wait, flights = min(able, key=lambda each: each[0], default=(0.0, []))
-        if wait < self._settings.reader_patience or len(flights) < 2 or flights[-1].started:
+        wait, feed = min(able, key=lambda each: each[0], default=(0.0, None))
+        flights = feed.flights if feed is not None and wait >= self._forbearance(feed) else []
+        if len(flights) < 2 or flights[-1].started:
             return False
         head, queued = flights[0], flights[-1]
         edge = self._grains.stop(self._grains.at(head.at))
@@ -201,16 +207,17 @@ class Stragglers:
             table.cut(queued, queued.at, now)
         return True
 
+    def _forbearance(self, feed: Feed) -> float:
+        """Seconds a reader had better wait for what was asked of a source, than have it cut short."""
+        return max(self._settings.reader_patience, feed.cold_lag or 0.0)
+
     def _uncover(self, feed: Feed, offset: int, pace: Pace) -> bool:
         """Cut the span of ``feed`` that would come to ``offset`` too late, at the grain that holds it."""
         rate, before = pace.rates[feed], 0
         edge = self._grains.start(self._grains.at(offset))
         for flight in feed.flights:
             if rate is not None and flight.at <= edge < flight.stop:
-                if (
-                    flight.rival is not None
-                    or (before + edge - flight.at) / rate < self._settings.reader_patience
-                ):
+                if flight.rival is not None or (before + edge - flight.at) / rate < self._forbearance(feed):
                     return False
                 self._table.cut(flight, edge, pace.now)
                 return True

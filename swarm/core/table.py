@@ -7,6 +7,7 @@ decided in ``swarm.core.dispatch`` (asking) and ``swarm.core.stragglers`` (late 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
 
@@ -27,8 +28,9 @@ MIB = 1 << 20
 class DispatchSettings:
     """Seconds and bytes; the defaults are those of ANCHORS D2 to D5."""
 
-    span_seconds: float = 4.0  # a span is worth this much of its source's rate
-    reader_seconds: float = 1.0  # the same while readers wait, so that lanes come free soon
+    span_seconds: float = 0.5  # a span is worth this much of its source's rate,
+    reader_seconds: float = 0.25  # less while readers wait, so that lanes come free soon,
+    span_lags: float = 1.5  # but this many times the way to it and back, or its lane would run dry
     window_seconds: float = 0.25  # and for the very bytes they wait for
     shrink_seconds: float = 8.0  # with less than this left, spans shrink towards one grain
     largest_span: int = 64 * MIB
@@ -46,7 +48,8 @@ class DispatchSettings:
     drain_share: float = 0.25  # a span lost with no more than this to come is read to its end
     overtake: float = 0.5  # a span that cannot be cut changes hands if that takes at most this fraction
     trial: float = 4.0  # a source not measured yet is hoped to bring a late grain within this
-    reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short
+    reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short,
+    # or further off than a new lane needs to bring a first byte: the cut ends the lane there is
     backoff_most: float = 30.0  # rest after the n-th failure in a row: n² seconds, at most this,
     strikes: int = 3  # from the third one on
     pause: float = 60.0  # this, doubling,
@@ -118,9 +121,11 @@ class Table:
         self.in_flight = 0  # bytes asked and not yet here
         self.charged = 0  # bytes that did, or still may, come twice
         self.doubled: dict[int, frozenset[PeerID]] = {}  # grain: who was asked for it as a second
+        self.taken: Counter[int] = Counter()  # grain: how often it was taken from one and given to another
         self.first_bytes = Quantiles(100)  # seconds from asking, all sources
         self.ready: list[Span] = []  # launched, to be told
         self.notices: list[Abort | Shorten] = []  # done, to be told
+        self.hasty = False  # did a source that is not measured yet begin to answer?
         self.tally = Tally()
         self._ids = 0
 
@@ -128,7 +133,18 @@ class Table:
         """A span begins; with ``rival``, as the second after the same bytes."""
         self._ids += 1
         span = Span(self._ids, feed.peer, wanted, duplicate=rival is not None)
-        flight = Flight(span, wanted.start, wanted.stop, now, now, rival=rival)
+        flight = Flight(
+            span,
+            wanted.start,
+            wanted.stop,
+            now,
+            now,
+            expected=now + self.lag(feed),
+            pipelined=bool(feed.flights),
+            cold=feed.cold,
+            rival=rival,
+        )
+        feed.cold = False
         if rival is None:
             self.picker.free.remove(wanted.start, wanted.stop)
         else:
@@ -160,7 +176,10 @@ class Table:
             feed.gaps.add(now - flight.heard)
         else:
             flight.started = True
-            self.first_bytes.add(now - flight.asked)
+            self.hasty = self.hasty or feed.rate.at(now) is None
+            if not flight.pipelined:
+                self.first_bytes.add(now - flight.asked)
+                feed.answered(flight, now - flight.asked)
         parts = list(self.ledger.lacking(start, upto, flight.span.id))
         written = sum(end - begin for begin, end in parts)
         if written < count:
@@ -173,6 +192,8 @@ class Table:
         self.in_flight -= count
         flight.at, flight.heard = upto, now
         if not flight.left:
+            if (rival := flight.rival) is not None:  # nobody need take over what is being verified
+                rival.lost = rival.lost or self.ledger.disk.covers(rival.at, rival.stop)
             self.drop(flight, now)
             feed.delivered()
         return tuple(complete)
@@ -192,6 +213,11 @@ class Table:
             feed.rate.rest(now)
         elif not feed.flights[0].started:
             feed.flights[0].asked = feed.flights[0].heard = now
+
+    def lag(self, feed: Feed) -> float:
+        """Seconds to the first byte of what is asked of a source now, if nothing is before it."""
+        usual = feed.lag
+        return self.first_bytes.at(0.5, self.settings.first_byte) if usual is None else usual
 
     def release(self, flight: Flight, now: float) -> None:
         """Take a flight out; what it had yet to bring is wanted again."""
@@ -226,6 +252,7 @@ class Table:
             feed.outstanding -= tail - stop
             self.in_flight -= tail - stop
             self.free(stop, tail)
+        feed.cold = True
         self.notices.append(Shorten(flight.span.id, stop))
 
     def close(self, feed: Feed, reason: str, now: float) -> None:
@@ -233,6 +260,7 @@ class Table:
         spans = tuple(flight.span.id for flight in feed.flights)
         for flight in tuple(feed.flights):
             self.release(flight, now)
+        feed.cold = True
         self.notices.append(Abort(feed.peer, spans, reason))
 
     # -- what could be asked ---------------------------------------------------

@@ -222,6 +222,7 @@ class Asking:
         self._counters.bytes_received += count
         for grain in table.received(span.id, stop, now):
             self._arrived(grain, self._began[span.id])
+        self._due_now = self._due_now or table.hasty
         if stop < span.range.stop and not table.flying(span.id):
             raise _Enough
 

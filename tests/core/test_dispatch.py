@@ -31,9 +31,9 @@ def only(spans: tuple[Span, ...]) -> Span:
     return span
 
 
-def measured(grains: int, *peers: tuple[object, float]) -> tuple[Dispatch, float]:
+def measured(grains: int, *peers: tuple[object, float], **settings: float) -> tuple[Dispatch, float]:
     """A table whose sources have each delivered one grain, at that many grains a second."""
-    pull, now = table(grains), 0.0
+    pull, now = table(grains, **settings), 0.0
     for peer, rate in peers:
         pull.add_source(peer, now)  # type: ignore[arg-type]  # a PeerID
         span = only(pull.next(now))
@@ -542,7 +542,7 @@ def test_a_broken_span_leaves_grains_on_parole_to_those_who_were_asked_for_them(
 
 
 def test_a_cut_spares_a_later_span_that_already_streams_on_a_lane_of_its_own() -> None:
-    pull, now = measured(200, (A, 10.0))
+    pull, now = measured(200, (A, 10.0), span_seconds=4.0)
     first, head = pull.next(now)
     deliver(pull, first, now)
     behind = only(pull.next(now))
