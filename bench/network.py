@@ -20,6 +20,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from bench import network_plots
 from bench.measure import cpu_of
 from bench.network_site import MIB, Course, Site, Wire, ask, finished, site
 
@@ -282,12 +283,14 @@ def main() -> int:
     parser.add_argument("--congestion", default="", help="cubic, reno, bbr; the system's if not given")
     parser.add_argument("--config", type=Path, help="settings of the pulling node")
     parser.add_argument("--out", type=Path, help="write the figures and courses there, as JSON")
+    parser.add_argument("--plot", type=Path, help="draw the last round's courses there, as SVG")
     parser.add_argument("--dir", type=Path, default=Path(__file__).parent / "runs", help="work there")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in SCENARIOS]:
         parser.error(f"no such scenario: {', '.join(unknown)}")
     options.dir.mkdir(parents=True, exist_ok=True)
     extra = (f"--config={options.config.resolve()}",) if options.config else ()
+    last: dict[str, Seen] = {}
     results: dict[str, list[dict[str, object]]] = {}
     for _ in range(options.rounds):
         for name in options.names or SCENARIOS:
@@ -298,9 +301,17 @@ def main() -> int:
                 )
             finally:
                 shutil.rmtree(work, ignore_errors=True)
+            last[name] = seen
             results.setdefault(name, []).append({"figures": seen.figures, "course": seen.course})
             told = ", ".join(f"{what} {value:.2f}" for what, value in seen.figures.items())
             print(f"{name}: {told}", flush=True)
+    if options.plot is not None:
+        courses = {
+            name: (chosen.title, sum(wire.rate for wire in chosen.wires) / MBIT, seen.course)
+            for name, seen in last.items()
+            for chosen in (SCENARIOS[name],)
+        }
+        network_plots.draw(courses, options.plot)
     if options.out is not None:
         options.out.write_text(json.dumps(results) + "\n")
     return 0
