@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -19,12 +22,16 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, server
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
+from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import BlobInfo
 from swarm.model.digest import Digest
+from swarm.storage.filesystem import FilesystemStore
+from swarm.storage.settings import StoreSettings
 from swarm.testing.memory import MemoryReader
 from swarm.web.limits import WebLimits
 
-from .node import Node, sha256
+from .node import Node, request, run_inline, sha256
+from .test_short_path import Hasty
 
 reactor: Any = installed
 Need = Callable[[str], str]
@@ -357,3 +364,78 @@ async def test_other_endpoints_serve_as_well(need_program: Need, tmp_path: Path,
     finally:
         node.site.disconnect()
         await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_small_answer_leaves_before_the_reactor_turns(tmp_path: Path) -> None:
+    """Over plain TCP; that Twisted's transports still have the names eager_send() reads shows here too."""
+    site = Node(clock=reactor).site
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+        while not site.connections:
+            await deferLater(reactor, 0.01)
+        [channel] = site._channels
+        client.settimeout(20)
+        channel.send_whole(memoryview(b"now"))
+        assert client.recv(10) == b"now"
+        channel.transport.write(b"first ")
+        channel.send_whole(memoryview(b"second"))
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.recv(100)
+        said = b""
+        while len(said) < 12:
+            await deferLater(reactor, 0.01)
+            with suppress(BlockingIOError):
+                said += client.recv(100)
+        assert said == b"first second"
+    site.disconnect()
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pipelining_client_that_reads_late_gets_every_byte_in_order(tmp_path: Path) -> None:
+    store = FilesystemStore(
+        str(tmp_path),
+        StoreSettings(reserve=0),
+        clock=reactor,
+        sha512=load_sha512(),
+        run_blocking=run_inline,
+        random=Random(1),
+        disk=Hasty(),
+    )
+    await store.start()
+    ids = []
+    for size in (0, 1, 1000, 65_536, 200_000):
+        writer = await store.writer(size)
+        writer.write(BLOB[:size])
+        ids.append((await writer.finish()).info.digest)
+        (await store.open(ids[-1])).close()
+    node = Node(store=store, clock=reactor)
+    path = node.site.short_path
+    assert path is not None
+    taken: list[int] = []
+    path._count = lambda method, size: taken.append(size)
+    port = reactor.listenTCP(0, node.site, interface="127.0.0.1")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect(("127.0.0.1", port.getHost().port))
+        client.setblocking(False)
+        unsent = b"".join(request("GET", f"/{digest}") for digest in ids) * 6
+        said = bytearray()
+        while said.count(b"HTTP/1.1 200 OK\r\n") < 30 or not said.endswith(BLOB[199_000:200_000]):
+            with suppress(BlockingIOError):
+                unsent = unsent[client.send(unsent[:5000]) :]
+            with suppress(BlockingIOError):
+                said += client.recv(1 << 16)
+            await deferLater(reactor, 0)
+    rest = bytes(said)
+    for digest in ids * 6:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        assert Digest.of(rest[:size]) == digest
+        rest = rest[size:]
+    assert rest == b"" and len(taken) == 30
+    node.site.disconnect()
+    await port.stopListening()
+    await store.stop()
