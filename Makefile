@@ -13,12 +13,13 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test chaos bench mutants clean
+.PHONY: help demo run test soak chaos bench mutants clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
 	@echo 'make run             one node to use, at http://127.0.0.1:7040'
 	@echo 'make test            the whole test suite'
+	@echo 'make soak HOURS=8    simulated swarms, seed after seed, on all cores'
 	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
 	@echo 'make mutants         deliberate faults, and which test notices each; writes docs/mutants.rst'
@@ -32,6 +33,11 @@ run: .venv/installed
 
 test: .venv/tox
 	.venv/bin/python -m tox run -e "$(ENVS)"
+
+# Goes on where the last night ended; remove the state file to begin anew.
+soak: .venv/installed
+	.venv/bin/python -m swarm.testing.simulation --hours $(or $(HOURS),8) \
+		--workers $(or $(WORKERS),$(shell nproc)) --state $(or $(STATE),.soak.json)
 
 chaos: .venv/tox
 	SWARM_CHAOS_ROUNDS=$(or $(ROUNDS),20) .venv/bin/python -m tox run -e py -- \
@@ -66,6 +72,6 @@ mutants: .venv/tox
 	.venv/bin/python -m tox run -e mutants
 
 clean:
-	rm -rf .venv .tox .demo build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
+	rm -rf .venv .tox .demo .soak.json build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

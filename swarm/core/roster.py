@@ -247,7 +247,7 @@ class Roster:
             target = self._targets.get(entry.peer.address)
             states.append(
                 PeerState(
-                    evolve(entry.peer, name=name),
+                    entry.peer if name == entry.peer.name else evolve(entry.peer, name=name),
                     self._condition(entry, now).value,
                     entry.last_alive,
                     target.detail if target is not None else "",

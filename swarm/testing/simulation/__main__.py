@@ -3,55 +3,87 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import os
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
-from twisted.logger import globalLogBeginner
+from swarm.testing.simulation.ensemble import Ensemble, outcomes
+from swarm.testing.simulation.runs import begin, run
 
-from swarm.testing.simulation.runs import run
+#: A soak writes down how far it is after so many seeds, and tells after ten times as many.
+_NOTE_EVERY = 100
 
 
 def main() -> int:
     """Run the seeds asked for; 1 if a promise was broken."""
     options = argparse.ArgumentParser(prog="python -m swarm.testing.simulation", description=__doc__)
     options.add_argument("--seeds", default="0:20", help="FIRST:AFTER_LAST, or one seed [0:20]")
+    options.add_argument("--workers", type=int, default=1, help="so many processes at once")
     options.add_argument("--hours", type=float, default=0.0, help="go on from FIRST for so long instead")
+    options.add_argument("--state", type=Path, help="with --hours: go on from what this file says, and note")
     options.add_argument("--tls", action="store_true", default=None, help="real TLS in every run")
     options.add_argument("--trace", action="store_true", help="print each seed's trace")
     options.add_argument("--history", action="store_true", help="print every event")
     asked = options.parse_args()
-    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
     first, _, stop = asked.seeds.partition(":")
-    last = sys.maxsize if asked.hours else int(stop) if stop else int(first) + 1
-    probes: Counter[str] = Counter()
-    faults: Counter[str] = Counter()
-    count, broken, events, simulated, began = 0, 0, 0, 0.0, time.perf_counter()
-    for seed in range(int(first), last):
-        if asked.hours and time.perf_counter() - began > asked.hours * 3600:
-            _say(f"the next seed is {seed}")
-            break
-        outcome = run(seed, tls=asked.tls, history=asked.history)
+    seeds: Iterable[int] = range(int(first), int(stop) if stop else int(first) + 1)
+    if asked.hours:
+        return _soak(asked, int(first))
+    total, began = Ensemble(), time.perf_counter()
+    if asked.history:
+        begin()
+        done = (run(seed, tls=asked.tls, history=True) for seed in seeds)
+    else:
+        done = outcomes(seeds, asked.workers, tls=asked.tls)  # type: ignore[assignment]  # an iterator, too
+    for outcome in done:
         for line in outcome.history:
             _say(line)
         if asked.trace:
-            _say(f"{seed} {outcome.trace} {outcome.events} events {outcome.seconds:.0f} s")
+            _say(f"{outcome.seed} {outcome.trace} {outcome.events} events {outcome.seconds:.0f} s")
         for problem in outcome.problems:
-            _say(f"seed {seed}: {problem}")
-        count += 1
-        broken += bool(outcome.problems)
-        events += outcome.events
-        simulated += outcome.seconds
-        probes.update(outcome.probes.keys())
-        faults.update(outcome.faults)
-    took, cpu = time.perf_counter() - began, time.process_time()
-    _say(
-        f"{count} seeds, {broken} broken; {events} events, {simulated / 3600:.1f} simulated hours "
-        f"in {took:.1f} s: {count / took:.2f} seeds/s, {count / cpu:.2f} in a second of one core"
-    )
-    _say("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items())))
-    _say("probes, by seeds that hit them: " + ", ".join(f"{p} {c}" for p, c in sorted(probes.items())))
-    return 1 if broken else 0
+            _say(f"seed {outcome.seed}: {problem}")
+        total.add(outcome)
+    total.took = time.perf_counter() - began
+    for line in total.lines():
+        _say(line)
+    return 1 if total.broken else 0
+
+
+def _soak(asked: argparse.Namespace, first: int) -> int:
+    """A night of it; what was found so far survives whatever ends it."""
+    state: Path | None = asked.state
+    total = Ensemble()
+    if state is not None and state.exists():
+        known = json.loads(state.read_text("utf-8"))
+        first, total = known["next"], Ensemble.from_json(known["total"])
+        _say(f"going on from seed {first}")
+    began = last = time.perf_counter()
+    for outcome in outcomes(itertools.count(first), asked.workers, tls=asked.tls):
+        total.add(outcome)
+        for problem in outcome.problems:
+            _say(f"seed {outcome.seed}: {problem}")
+        now = time.perf_counter()
+        over = now - began > asked.hours * 3600
+        if over or outcome.problems or total.seeds % _NOTE_EVERY == 0:
+            total.took, last = total.took + now - last, now
+            if state is not None:
+                _note(state, {"next": outcome.seed + 1, "total": total.to_json()})
+        if over or total.seeds % (10 * _NOTE_EVERY) == 0:
+            for line in total.lines():
+                _say(line)
+        if over:
+            break
+    return 1 if total.broken else 0
+
+
+def _note(state: Path, document: object) -> None:
+    draft = state.with_suffix(".new")
+    draft.write_text(json.dumps(document, indent=1), "utf-8")
+    os.replace(draft, state)
 
 
 def _say(line: str) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import os.path
 import sys
+import time
 from collections import Counter
 from random import Random
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from swarm.model.digest import Digest
@@ -31,7 +34,7 @@ from swarm.testing.simulation.trouble import TROUBLE, Trouble
 
 @frozen
 class Outcome:
-    """What a run came to. ``problems`` are broken promises, in words."""
+    """What a run came to. ``problems`` are broken promises, in words; ``cpu`` seconds of this machine."""
 
     seed: int
     trace: str
@@ -40,7 +43,23 @@ class Outcome:
     problems: tuple[str, ...]
     probes: Counter[str]
     faults: Counter[str]
+    cpu: float
     history: tuple[str, ...] = ()
+
+
+#: Looking for garbage takes as long after one run as after several.
+_THROW_AWAY_EVERY = 4
+_runs = itertools.count()
+
+
+def begin() -> None:
+    """
+    Once in a process that does nothing but runs.
+
+    Until logging begins, Twisted keeps events, and dead nodes with them; garbage is for :func:`run` to find.
+    """
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    gc.disable()
 
 
 def run(seed: int, *, tls: bool | None = None, history: bool = False) -> Outcome:
@@ -50,15 +69,19 @@ def run(seed: int, *, tls: bool | None = None, history: bool = False) -> Outcome
     :param tls: see :func:`~.plan.draw_plan`; ``history``: keep the description of every event.
     """
     Factory.noisy = False
+    usual = gc.isenabled()
     gc.disable()  # what is thrown away may speak up; in the middle of a run, that would be anybody's
     try:
         return _play(draw_plan(seed, tls=tls), history)
     finally:
-        _throw_away()
-        gc.enable()
+        if usual or next(_runs) % _THROW_AWAY_EVERY == 0:
+            _throw_away()
+        if usual:
+            gc.enable()
 
 
 def _play(plan: Plan, history: bool) -> Outcome:
+    began = time.process_time()
     swarm = Swarm(
         plan.seed,
         len(plan.nodes),
@@ -84,6 +107,7 @@ def _play(plan: Plan, history: bool) -> Outcome:
         (*witness.problems, *dict.fromkeys(leaks)),
         witness.probes,
         this.faults,
+        time.process_time() - began,
         tuple(timeline.history),
     )
 
@@ -130,7 +154,12 @@ class _Run:
         self._checks.everything()
 
     def _later(self, at: float, work: object, what: object) -> None:
-        def begin() -> None:
+        #: Looking for garbage takes as long after one run as after several.
+_THROW_AWAY_EVERY = 4
+_runs = itertools.count()
+
+
+def begin() -> None:
             self._checks.asking += 1
             Deferred.fromCoroutine(work(what)).addBoth(over)  # type: ignore[operator]  # one of ours below
 

@@ -49,7 +49,7 @@ class Scale:
                 duplicate_most=self.size(dispatch.duplicate_most),
             ),
             "replication": ReplicationSettings(answer_rate=self.size(ReplicationSettings().answer_rate)),
-            "membership": MembershipSettings(tick=1.0, reread_every=20.0),
+            "membership": MembershipSettings(tick=2.0, reread_every=20.0),
         }
 
     @contextmanager

@@ -1,0 +1,148 @@
+"""Many runs, and what they came to together.
+
+Decides when an ensemble is good: no run broke a promise, and every rare path was taken often enough. A
+path nobody takes is a test nobody runs, so a change of the plan or the product that closes one is noticed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any
+
+from attrs import asdict, define, field
+
+from swarm.testing.simulation.runs import Outcome, begin, run
+
+#: Rare paths, and how many seeds there may be for one that takes it: several times what was measured, so
+#: that chance alone does not make an ensemble fail.
+PROBES: Mapping[str, int] = {
+    "PUT 202": 30,
+    "GET 206": 10,
+    "GET 503": 60,
+    "GET given up": 10,
+    "DELETE 202": 60,
+    "EEXIST in link_fd": 60,
+    "ENOSPC in pwritev": 100,
+    "EIO in pwritev": 100,
+    "EIO in preadv": 150,
+    "EIO in fsync": 300,
+    "a disk gave out": 60,
+    "restarted to write again": 100,
+    "asked a liar": 40,
+    "conviction": 40,
+    "data rotten": 60,
+    "midstates rotten": 150,
+    "healed by an advisory": 150,
+    "hint delivered": 40,
+    "copies took too long": 60,
+    "pulls_resumed": 60,
+    "bytes_resumed": 200,
+    "spans_stolen": 20,
+    "spans_hedged": 10,
+    "spans_aborted": 40,
+    "bytes_duplicated": 20,
+}
+
+_BATCH = 500
+
+
+@define
+class Ensemble:
+    """
+    What runs came to.
+
+    :ivar broken: problems by seed.
+    :ivar probes: in how many seeds each rare path was taken; ``faults``: how many of each kind there were.
+    """
+
+    seeds: int = 0
+    events: int = 0
+    simulated: float = 0.0
+    took: float = 0.0
+    cpu: float = 0.0
+    broken: dict[int, list[str]] = field(factory=dict)
+    probes: Counter[str] = field(factory=Counter)
+    faults: Counter[str] = field(factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a run."""
+        self.seeds += 1
+        self.events += outcome.events
+        self.simulated += outcome.seconds
+        self.cpu += outcome.cpu
+        self.probes.update(outcome.probes.keys())
+        self.faults.update(outcome.faults)
+        if outcome.problems:
+            self.broken[outcome.seed] = list(outcome.problems)
+
+    def unvisited(self) -> list[str]:
+        """Paths taken too seldom for so many seeds."""
+        return [
+            f"{name}: in {self.probes[name]} of {self.seeds} seeds"
+            for name, seeds in PROBES.items()
+            if self.probes[name] < self.seeds // seeds
+        ]
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield (
+            f"{self.seeds} seeds, {len(self.broken)} broken; {self.events} events, "
+            f"{self.simulated / 3600:.1f} simulated hours in {self.took:.0f} s: "
+            f"{self.seeds / max(self.took, 1e-9):.2f} seeds/s, "
+            f"{self.seeds / max(self.cpu, 1e-9):.2f} in a second of one core"
+        )
+        yield "faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        yield "probes, by seeds that hit them: " + ", ".join(
+            f"{probe} {count}" for probe, count in sorted(self.probes.items())
+        )
+        yield from (f"too seldom: {each}" for each in self.unvisited())
+
+    def to_json(self) -> dict[str, Any]:
+        """To go on from later."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Ensemble:
+        """The opposite."""
+        known = cls(**document)
+        known.broken = {int(seed): problems for seed, problems in known.broken.items()}
+        known.probes, known.faults = Counter(known.probes), Counter(known.faults)
+        return known
+
+
+def outcomes(seeds: Iterable[int], workers: int, *, tls: bool | None = None) -> Iterator[Outcome]:
+    """
+    Do runs, several at once, each worker a process of its own.
+
+    :return: in the order of the seeds.
+    """
+    if workers == 1:
+        begin()
+        for seed in seeds:
+            yield run(seed, tls=tls)
+        return
+    with get_context("spawn").Pool(workers, begin) as pool:
+        rest = iter(seeds)
+        while batch := list(islice(rest, _BATCH)):  # a pool takes all it is given at once, if endless, too
+            yield from pool.imap(_Job(tls), batch)
+
+
+@define
+class _Job:
+    tls: bool | None
+
+    def __call__(self, seed: int) -> Outcome:
+        return run(seed, tls=self.tls)
+
+
+def ensemble(seeds: Iterable[int], workers: int = 1) -> Ensemble:
+    """All of them; see :func:`outcomes`."""
+    began, total = time.perf_counter(), Ensemble()
+    for outcome in outcomes(seeds, workers):
+        total.add(outcome)
+    total.took = time.perf_counter() - began
+    return total
