@@ -312,6 +312,7 @@ class FilesystemStore:
             disk=self._disk,
             work=self._work,
             settings=self._settings,
+            clock=self._clock,
         )
         self._writers.add(writer)
         return writer

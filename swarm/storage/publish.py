@@ -84,22 +84,13 @@ class Publisher:
         """
         Make ``size`` proven bytes a blob; any other name the file has is the caller's to take away.
 
+        :param file: its bytes are durable; see :meth:`sync`.
         :param midstates: proven with them.
 
         :raises StorageFull, VolumeReadOnly, StoreFailed: it is no blob, and nothing new is left behind.
         """
-        return await self._work.alone(digest, self._publish(digest, size, file, midstates, names))
-
-    async def _publish(
-        self,
-        digest: Digest,
-        size: int,
-        file: Descriptor,
-        midstates: Midstates | None,
-        names: Sequence[Filename],
-    ) -> Stored:
-        await self._work.in_thread(self._sync, file)  # may take long; nobody else waits for it
-        return await self._group.join(Candidate(digest, size, file, midstates, names, synced=True))
+        candidate = Candidate(digest, size, file, midstates, names, synced=True)
+        return await self._work.alone(digest, self._group.join(candidate))
 
     async def publish_bytes(self, digest: Digest, data: bytes, names: Sequence[Filename] = ()) -> Stored:
         """As :meth:`publish`, for a few proven bytes in memory."""
@@ -120,7 +111,12 @@ class Publisher:
         self._alone(candidate)
         return candidate.outcome()
 
-    def _sync(self, file: Descriptor) -> None:
+    def sync(self, file: Descriptor) -> None:
+        """
+        Make a file's bytes durable; it may take long.
+
+        :raises StorageFull, VolumeReadOnly, StoreFailed:
+        """
         self._volume.check_writable()
         with file.held() as fd:
             self._steps.sync_file(fd, "new bytes")

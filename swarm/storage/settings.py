@@ -24,8 +24,11 @@ class StoreSettings:
     verify_after: float = 7 * 86400.0
     """Bytes last verified longer ago are verified again before they are served."""
 
-    lag: int = 64 << 20
-    """A write whose hash is further behind asks its sender to pause."""
+    lag: int = 8 << 20
+    """A write whose hash is further behind asks its sender to pause; it holds so much in memory."""
+
+    unwritten: int = 64 << 20
+    """So does one of which the disk has yet to take more than this from the page cache."""
 
     batch: int = 256 << 10
     """A write gathers this much before it goes to the disk."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
@@ -24,6 +25,10 @@ from swarm.web.strict import RequestLine
 if TYPE_CHECKING:
     from swarm.web.channel import Channel
     from swarm.web.site import StreamingSite
+
+
+#: Bytes of a body to be received at once.
+_BODY = 256 << 10
 
 
 class BodySink(Protocol):
@@ -115,6 +120,8 @@ class StreamingRequest(server.Request):
         if self.length == 0:
             self._proceed()
             return
+        if sink is not None:
+            self._receive(_BODY)
         if self.expects_continue:
             self._continued = True
             self.channel.send_continue()
@@ -154,6 +161,7 @@ class StreamingRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The body is whole; what Twisted tells here, :meth:`begin` knew."""
+        self._receive(FileDescriptor.bufferSize)
         self._complete = True
         self.content.seek(0)
         self._proceed()
@@ -162,6 +170,16 @@ class StreamingRequest(server.Request):
         """The client went."""
         self.abandon()
         super().connectionLost(reason)
+
+    def _receive(self, size: int) -> None:
+        """
+        Let the transport take up to ``size`` bytes at once.
+
+        Through a socket of its own: a quarter of the calls, here and into Python. It is also how much a
+        transport sends at once, where more is slower, so it is set back before anything is answered.
+        """
+        if isinstance(self.channel.transport, FileDescriptor):
+            self.channel.transport.bufferSize = size
 
     # -- refusing -------------------------------------------------------------------
 
