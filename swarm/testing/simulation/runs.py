@@ -154,12 +154,7 @@ class _Run:
         self._checks.everything()
 
     def _later(self, at: float, work: object, what: object) -> None:
-        #: Looking for garbage takes as long after one run as after several.
-_THROW_AWAY_EVERY = 4
-_runs = itertools.count()
-
-
-def begin() -> None:
+        def begin() -> None:
             self._checks.asking += 1
             Deferred.fromCoroutine(work(what)).addBoth(over)  # type: ignore[operator]  # one of ours below
 
