@@ -8,6 +8,7 @@ messages say is :mod:`swarm.workers.messages`'s.
 from __future__ import annotations
 
 import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from zope.interface import implementer
 
 #: The longest message: the head of a request, and what a client sent behind it.
 LONGEST = 160 << 10
-_DESCRIPTORS = 2
+_ROOM = socket.CMSG_SPACE(2 * array("i").itemsize)
 _AT_ONCE = 64
 _QUEUED = 256
 
@@ -41,7 +42,8 @@ class Packets:
     """
     One end.
 
-    :param received: called with each message and the descriptors that came with it, which are then its own.
+    :param received: called with each message and the descriptors that came with it, which are then its
+        own; some are missing when this process has too many already.
     :param lost: called once, when the other end is gone. Not after :meth:`close`.
     """
 
@@ -126,15 +128,17 @@ class Packets:
         """Messages came."""
         for _ in range(_AT_ONCE):
             try:
-                message, descriptors, _, _ = socket.recv_fds(
-                    self._socket, LONGEST, _DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                )
+                # Not recv_fds(): it forgets its flags (Python 3.11), and what comes could be inherited.
+                message, ancillary, _, _ = self._socket.recvmsg(LONGEST, _ROOM, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return None
             except OSError:
                 return ConnectionLost()
             if not message:
                 return ConnectionDone()
+            descriptors = array("i")
+            for _, _, data in ancillary:
+                descriptors.frombytes(data)
             self._received(message, descriptors)
             if not self._open:
                 return None

@@ -12,7 +12,7 @@ class WorkerSettings:
     """Times of one worker; counts of what it may keep."""
 
     #: From its start until it says that it serves. One that takes longer is killed and started again.
-    start: float = 30.0
+    start: float = 60.0
     #: It confirms each connection it is given; one that does not for so long is killed, and what it did
     #: not confirm is served by the node itself.
     silence: float = 5.0

@@ -60,10 +60,19 @@ class Station:
     def _received(self, message: bytes, descriptors: Sequence[int]) -> None:
         kind = messages.kind(message)
         if kind == messages.TAKE:
-            self._take(messages.number(message)[0], socket.socket(fileno=descriptors[0]))
+            serial = messages.number(message)[0]
+            if descriptors:
+                self._take(serial, socket.socket(fileno=descriptors[0]))
+            else:
+                self.gone(serial)
         elif kind == messages.GRANTED:
             digest, rest = messages.subject(message)
-            self.blobs.granted(digest, messages.decode_entry(rest), descriptors)
+            if len(descriptors) == 2:
+                self.blobs.granted(digest, messages.decode_entry(rest), descriptors)
+            else:
+                for each in descriptors:
+                    os.close(each)
+                self.blobs.refused(digest)
         elif kind == messages.REFUSED:
             self.blobs.refused(messages.subject(message)[0])
         elif kind == messages.ORDERS:

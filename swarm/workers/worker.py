@@ -196,7 +196,7 @@ class Worker(ProcessProtocol):
         else:
             serial, received = messages.number(message)
             self._settle(kind, serial)
-            if kind == messages.BACK:
+            if kind == messages.BACK and descriptors:
                 self._employer.returned(socket.socket(fileno=descriptors[0]), received)
 
     def _settle(self, kind: bytes, serial: int) -> None:
