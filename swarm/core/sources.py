@@ -20,7 +20,8 @@ from swarm.model.peers import PeerID
 class SourceSettings:
     """Seconds and counts; the defaults are those of ANCHORS D1 and D6."""
 
-    most_active: int = 10  # sources of one blob asked at the same time
+    most_active: int = 10  # sources of one blob asked at the same time,
+    most_widened: int = 80  # or up to this many, while they are slow and more of them bring more
     negative: float = 30.0  # a peer without the blob is not asked for it again before
     half_life: float = 3600.0  # what happened so long ago counts half
     near: float = 0.1  # reliabilities that differ by less are equal: order at random

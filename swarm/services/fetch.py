@@ -15,6 +15,7 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from swarm.core.breadth import Breadth
 from swarm.core.dispatch import Dispatch, DispatchSettings
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
@@ -85,6 +86,7 @@ class Fetch:
         self._keep = True  # and whether what came is kept then
         self._holdings: dict[PeerID, Holding] = {}
         self._tried: set[int] = set()
+        self._breadth = Breadth(settings.sources.most_active, settings.sources.most_widened)
         self._tasks = Tasks()
 
     # -- waiting for it ---------------------------------------------------------------
@@ -246,6 +248,7 @@ class Fetch:
             await sleep(self._clock, self._settings.search_every)
             starved = pull.starved
             await self._search(skip=pull.complete_sources | self._holders.spared(self._digest))
+            self._breadth.look(sum(each.rate for each in pull.progress().sources), len(pull.sources))
             self._feed(pull)
             if starved and pull.starved:
                 pull.fail(PullFailed(self._digest, pull.reasons))
@@ -276,7 +279,7 @@ class Fetch:
     def _feed(self, pull: Pull) -> None:
         """Tell the pull of its sources, and of more while it has fewer than it may: the best first."""
         taking = pull.sources
-        room = self._settings.sources.most_active - len(taking)
+        room = self._breadth.allowed - len(taking)
         for holding in self._holders.ranked(self._holdings.values(), pull.grains.size):
             if holding.peer.id in taking:
                 pull.add(holding)

@@ -696,8 +696,24 @@ def test_peers_that_are_not_met_in_time_are_not_waited_for(make: Callable[..., W
     assert world.clock.seconds() - began < 10
 
 
+def test_slow_sources_are_joined_by_more() -> None:
+    world = World(settings=FetchSettings(sources=SourceSettings(most_active=2)))
+    for number in range(6):
+        world.peer(f"p{number}", BLOB, rate=MIB / 4)
+    work = world.start(world.fetcher.pull(DIGEST))
+
+    def taking() -> int:
+        progress = world.fetcher.progress(DIGEST)
+        return len(progress.sources) if progress else 0
+
+    world.until(lambda: taking() == 2)
+    world.until(lambda: taking() == 6)
+    assert world.join(work).size == len(BLOB)
+    world.stop()
+
+
 def test_only_so_many_sources_at_once_and_another_when_one_is_lost() -> None:
-    world = World(settings=FetchSettings(sources=SourceSettings(most_active=3)))
+    world = World(settings=FetchSettings(sources=SourceSettings(most_active=3, most_widened=3)))
     nodes = {node.peer.id: node for node in [world.peer(f"p{n}", BLOB, rate=MIB) for n in range(6)]}
     work = world.start(world.fetcher.pull(DIGEST))
 
