@@ -364,7 +364,11 @@ class Node(Service):
         for port in (self.whereabouts.peer, self.whereabouts.http):
             if port is not None:
                 await _maybe(port.stopListening())
-        await self.crew.stop()
+        if self.crew.wanted and len(self._sites) > 1:
+            # Whoever is served by a worker gets this time, and nobody knows by whom he is served.
+            ours = Deferred.fromCoroutine(self._sites[1].drain(self.config.crew.drain))
+            await self.crew.stop()
+            await ours
         for site in self._sites:
             site.disconnect()
         await self.fetcher.stop()

@@ -85,6 +85,13 @@ class Channel(http.HTTPChannel):
         self.deadlines.draining()
         super().loseConnection()
 
+    def leave(self) -> None:
+        """The node stops: no further request is read, and the one under way is the last."""
+        if self.requests:
+            self.persistent = False
+        elif not self._closed:
+            self.loseConnection()
+
     def refuse_body(self, unread: bool) -> None:
         """
         The next response is the last, and the body it refuses stays unread.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Protocol
 
+from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from swarm.services.tasks import Signal, within
 from swarm.web.channel import Channel
 from swarm.web.clients import client_key
 from swarm.web.limits import WebLimits
@@ -65,6 +68,7 @@ class StreamingSite(server.Site):
         self._channels: dict[Channel, None] = {}  # in the order they came, not as they lie in memory
         self._clients: Counter[str] = Counter()
         self._lent = 0
+        self._closed = Signal()
         self._date = (-1, b"")
         self.short_path: ShortPath | None = None
         if blobs is not None and answers is not None:
@@ -104,6 +108,7 @@ class StreamingSite(server.Site):
         """A connection is gone."""
         self._channels.pop(channel, None)
         self._went(channel.getPeer())
+        self._closed.fire()
 
     def lend(self, addr: IAddress | None) -> bool:
         """Count a client that is served elsewhere; False when it or everybody has too many."""
@@ -126,6 +131,17 @@ class StreamingSite(server.Site):
         if client := client_key(addr):
             self._clients[client] -= 1
             self._clients += Counter()  # drops those at zero
+
+    async def drain(self, seconds: float) -> None:
+        """Read no further request; wait for so long at most until what is under way is answered."""
+        for channel in tuple(self._channels):
+            channel.leave()
+        with suppress(TimeoutError):
+            await within(self.reactor, seconds, self._emptied())
+
+    async def _emptied(self) -> None:
+        while self._channels:
+            await self._closed.wait()
 
     def disconnect(self) -> None:
         """Abort every connection: the node stops."""
