@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.testing.simulation.ensemble import Ensemble, outcomes
-from swarm.testing.simulation.runs import begin, run
+from swarm.testing.simulation.plan import draw_plan
+from swarm.testing.simulation.runs import begin, replay, run
+from swarm.testing.simulation.shrink import shrink
 
 #: A soak writes down how far it is after so many seeds, and tells after ten times as many.
 _NOTE_EVERY = 100
@@ -27,6 +29,7 @@ def main() -> int:
     options.add_argument("--state", type=Path, help="with --hours: go on from what this file says, and note")
     options.add_argument("--tls", action="store_true", default=None, help="real TLS in every run")
     options.add_argument("--trace", action="store_true", help="print each seed's trace")
+    options.add_argument("--shrink", action="store_true", help="print the smallest plan that fails, too")
     options.add_argument("--history", action="store_true", help="print every event")
     asked = options.parse_args()
     first, _, stop = asked.seeds.partition(":")
@@ -46,6 +49,11 @@ def main() -> int:
             _say(f"{outcome.seed} {outcome.trace} {outcome.events} events {outcome.seconds:.0f} s")
         for problem in outcome.problems:
             _say(f"seed {outcome.seed}: {problem}")
+        if outcome.problems and asked.shrink:
+            begin()
+            _say(
+                repr(shrink(draw_plan(outcome.seed, tls=asked.tls), lambda plan: bool(replay(plan).problems)))
+            )
         total.add(outcome)
     total.took = time.perf_counter() - began
     for line in total.lines():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import itertools
 import os.path
 import sys
 import time
@@ -47,11 +46,6 @@ class Outcome:
     history: tuple[str, ...] = ()
 
 
-#: Looking for garbage takes as long after one run as after several.
-_THROW_AWAY_EVERY = 4
-_runs = itertools.count()
-
-
 def begin() -> None:
     """
     Once in a process that does nothing but runs.
@@ -68,14 +62,18 @@ def run(seed: int, *, tls: bool | None = None, history: bool = False) -> Outcome
 
     :param tls: see :func:`~.plan.draw_plan`; ``history``: keep the description of every event.
     """
+    return replay(draw_plan(seed, tls=tls), history=history)
+
+
+def replay(plan: Plan, *, history: bool = False) -> Outcome:
+    """Do a run as planned."""
     Factory.noisy = False
     usual = gc.isenabled()
     gc.disable()  # what is thrown away may speak up; in the middle of a run, that would be anybody's
     try:
-        return _play(draw_plan(seed, tls=tls), history)
+        return _play(plan, history)
     finally:
-        if usual or next(_runs) % _THROW_AWAY_EVERY == 0:
-            _throw_away()
+        _throw_away()
         if usual:
             gc.enable()
 
@@ -136,7 +134,7 @@ class _Run:
         swarm, plan = self.swarm, self.plan
         if plan.lies is not None:
             self._checks.impostor = swarm.lie(
-                Blob(_bytes(plan, put), lies) for put, lies in zip(plan.puts, plan.lies, strict=True)
+                Blob(_bytes(plan, put), plan.lies[put.blob]) for put in plan.puts
             )
             self.faults["liar"] += 1
         for name in plan.nodes:
