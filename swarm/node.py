@@ -31,7 +31,7 @@ from swarm import __version__
 from swarm.api.app import PublicAPI, Services
 from swarm.api.media import MediaLimits, MediaProbe
 from swarm.api.metalink import PieceHashes
-from swarm.api.metrics import GrainMetrics, NodeCollector, WebMetrics
+from swarm.api.metrics import DelayMetrics, GrainMetrics, NodeCollector, WebMetrics
 from swarm.api.status import NodeFacts
 from swarm.api.tokens import Guard, Tokens
 from swarm.config import BadConfig, Config
@@ -53,6 +53,7 @@ from swarm.services.custodian import Custodian
 from swarm.services.deletion import Deletion
 from swarm.services.fetcher import Fetcher
 from swarm.services.membership import Membership
+from swarm.services.pulse import measure_delay
 from swarm.services.replicator import Replicator
 from swarm.services.tasks import Tasks
 from swarm.services.whereabouts import Whereabouts
@@ -257,6 +258,7 @@ class Node(Service):
             tasks=self._tasks,
         )
         self._peer_metrics = WebMetrics(registry, "swarm_peer")
+        self._delays = DelayMetrics(registry)
         registry.register(
             NodeCollector(
                 usage=self.store.usage,
@@ -313,6 +315,7 @@ class Node(Service):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
         start = self._tasks.start
         start("membership", self.membership.run())
+        start("measuring delays", measure_delay(self._delays.late, clock=self._reactor))
         start("watching credentials", self.credentials.watch(run_blocking=self._run_blocking))
         start("delivering hints", self.replicator.deliver_hints())
         start("delivering tombstones", self.deletion.deliver_forever())

@@ -105,6 +105,22 @@ class GrainMetrics:
         self._bad.labels(whose).inc()
 
 
+class DelayMetrics:
+    """How long events wait for the reactor's thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._delay = Histogram(
+            "swarm_reactor_delay_seconds",
+            "How late a timer was that fires once a second",
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3),
+            registry=registry,
+        )
+
+    def late(self, seconds: float) -> None:
+        """A timer fired so late."""
+        self._delay.observe(seconds)
+
+
 class NodeCollector(Collector):
     """Reads counters and usage when scraped, so that nobody has to keep two of them."""
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from swarm.api.app import PublicAPI
-from swarm.api.metrics import GrainMetrics, NodeCollector, WebMetrics
+from swarm.api.metrics import DelayMetrics, GrainMetrics, NodeCollector, WebMetrics
 from swarm.hashing.sha512 import load
 from swarm.interfaces import Usage
 from swarm.model.digest import Digest
@@ -54,6 +54,7 @@ def test_every_metric_is_described() -> None:
     WebMetrics(registry)
     WebMetrics(registry, "swarm_peer")
     GrainMetrics(registry)
+    DelayMetrics(registry)
     registry.register(
         NodeCollector(
             usage=lambda: Usage(0, 0, 0, 0, None, 0, None),
