@@ -90,8 +90,9 @@ class Deadlines:
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         self.phase = phase
         if seconds is None:
-            self._due = None
-            self._stop()
+            self._due = None  # a timer still set finds nothing due: cheaper than a new one for each answer
+            if phase is Phase.OVER:
+                self._stop()
             return
         self._due = self._clock.seconds() + seconds
         if self._timer is None or self._timer.getTime() > self._due:

@@ -349,6 +349,17 @@ def test_every_cut_of_a_plain_request_gets_the_same_answer(pair: Pair) -> None:
     assert said[0] == said[1] and said[0].count(b"HTTP/1.1 200 OK\r\n") == 3
 
 
+def test_an_empty_line_before_each_request_is_forgiven_once_on_both_ways(pair: Pair) -> None:
+    """Twisted's parser remembers one across a request that it never saw."""
+    pair.warm()
+    plain, edges = get(pair.ids[2]), [0]
+    for piece in (b"\r\n", plain, b"\r\n", plain, plain, b"\r\n", b"\r\n"):
+        edges.append(edges[-1] + len(piece))
+    stream = b"\r\n" + plain + b"\r\n" + plain + plain + b"\r\n\r\n"
+    said = pair.ask(stream, tuple(edges))
+    assert said.count(b"HTTP/1.1 200 OK\r\n") == 3 and said.count(b"HTTP/1.1 400 ") == 1
+
+
 # -- meddling between requests ----------------------------------------------------------------
 
 
