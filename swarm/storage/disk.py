@@ -229,12 +229,9 @@ class Disk:
 
     def link_fd(self, fd: int, path: str) -> None:
         """Give an unnamed file its name, atomically; FileExistsError if there is one already."""
-        # Without a dir_fd CPython calls link(2), which does not follow /proc's link: EXDEV.
-        directory = os.open(os.path.dirname(path), _DIRECTORY)
-        try:
-            os.link(f"/proc/self/fd/{fd}", os.path.basename(path), src_dir_fd=directory, dst_dir_fd=directory)
-        finally:
-            os.close(directory)
+        # Without a dir_fd CPython calls link(2), which does not follow /proc's link: EXDEV. The kernel
+        # has no use for it: the path is absolute.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
 
     def link(self, source: str, target: str) -> None:
         """A second name for a file; FileExistsError if the name is taken."""

@@ -109,7 +109,7 @@ class FilesystemStore:
             Inspection(self._copies, sha512, self._volume, self._work, hashing), settings.verify_after, clock
         )
         self._reconciliation = Reconciliation(
-            self._layout, disk, self._volume, self._catalog, self._publisher, self._work
+            self._layout, disk, self._volume, self._catalog, self._publisher, self._work, clock
         )
         self._partials = Partials(
             workshop=Workshop(

@@ -31,9 +31,9 @@ from swarm.storage.steps import NEXT, Steps, Temporary
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 
-#: A commit syncs the whole volume while no more than this is unwritten for each of its blobs: about what
-#: the disk writes in the time that a blob's own flushes would take.
-_WORTH = 4 << 20
+#: A commit syncs the whole volume while no more than this is unwritten for each of its blobs. Others' bytes
+#: are written once, by the first such commit; after it little is left. One by one costs every commit.
+_WORTH = 16 << 20
 
 
 @define(eq=False)

@@ -1,7 +1,9 @@
 """After an unclean stop: make the catalog say what the disk says, a page at a time.
 
-Runs in the background of a serving node. Finds blobs without rows (recorded as never proven, so that
-they are proven before they are served) and rows without blobs. Every start finishes the swarm-wide
+Runs in the background of a serving node, in short pieces with pauses between, so that nobody who asks for
+something notices: of a million blobs a piece holds some hundred, and all takes a few minutes. Finds blobs
+without rows (recorded as never proven, so that they are proven before they are served) and rows without
+blobs. Every start finishes the swarm-wide
 deletions that were recorded and not carried out.
 """
 
@@ -11,11 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarm.errors import LocalError
 from swarm.model.digest import Digest
+from swarm.services.tasks import sleep
 from swarm.storage.catalog import Catalog
 from swarm.storage.disk import Disk
 from swarm.storage.layout import DATA, Layout, digest_of_name, is_fan_out
@@ -24,10 +28,21 @@ from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 
 #: Ids a thread looks at before it lets others have their turn.
-_PAGE = 2000
+_PAGE = 250
+
+#: How the tree of blobs is divided: by the first three of an id's hex digits.
+_PARTS = 1 << 12
+
+#: Pauses are so many times as long as the work before.
+_PAUSE = 3
 
 #: An mtime no file has: the row never matches, so the blob is proven before it is served.
 _NEVER = -1
+
+
+def _edge(part: int) -> bytes | None:
+    """No id is less and belongs to this part; None beyond the last."""
+    return (part << 4).to_bytes(2, "big") if part < _PARTS else None
 
 
 @define(eq=False)
@@ -40,6 +55,7 @@ class Reconciliation:
     _catalog: Catalog
     _publisher: Publisher
     _work: Work
+    _clock: IReactorTime
     _running: Deferred[None] | None = None
     log = Logger()
 
@@ -66,36 +82,40 @@ class Reconciliation:
         try:
             for digest in await self._work.in_thread(self._catalog.outlived):
                 await self._work.exclusively(digest, self._settle, digest)
-            first = 0 if self._catalog.incomplete else 256
-            while first < 256:
-                first, differences = await self._work.in_thread(self._page, first)
+            part = 0 if self._catalog.incomplete else _PARTS
+            while part < _PARTS:
+                begun = self._clock.seconds()
+                part, differences = await self._work.in_thread(self._page, part)
                 for digest in differences:
                     await self._work.exclusively(digest, self._settle, digest)
+                if (spent := self._clock.seconds() - begun) > 0:
+                    await sleep(self._clock, _PAUSE * spent)
         except LocalError as e:
             self.log.error("the disk could not be compared with the catalog: {error}", error=e)
         else:
             self._catalog.settle(doubts)
             self.log.info("the catalog agrees with the disk: {blobs} blobs", blobs=self._catalog.totals.blobs)
 
-    def _page(self, first: int) -> tuple[int, Sequence[Digest]]:
-        """Ids only on the disk, or only in the catalog, from this first byte on; and where to go on."""
-        outers = set(self._names(self._layout.blobs))
+    def _page(self, part: int) -> tuple[int, Sequence[Digest]]:
+        """Ids only on the disk, or only in the catalog, from this part on; and where to go on."""
         differences: list[Digest] = []
         looked_at = 0
-        while first < 256 and looked_at < _PAGE:
-            below = bytes([first + 1]) if first < 255 else None
-            recorded = {row.digest for row in self._catalog.page(bytes([first]), 1 << 40, below)}
-            outer = f"{first:02x}"
-            found = set(self._found(outer)) if outer in outers else set()
+        while part < _PARTS and looked_at < _PAGE:
+            recorded = {
+                row.digest for row in self._catalog.page(_edge(part) or b"", 1 << 40, _edge(part + 1))
+            }
+            found = set(self._found(part))
             differences += sorted(recorded ^ found)
             looked_at += len(recorded | found)
-            first += 1
-        return first, differences
+            part += 1
+        return part, differences
 
-    def _found(self, outer: str) -> Iterator[Digest]:
-        for inner in self._names(f"{self._layout.blobs}/{outer}"):
-            if is_fan_out(inner):
-                for name in self._names(f"{self._layout.blobs}/{outer}/{inner}"):
+    def _found(self, part: int) -> Iterator[Digest]:
+        digits = f"{part:03x}"
+        outer = f"{self._layout.blobs}/{digits[:2]}"
+        for inner in self._names(outer):
+            if is_fan_out(inner) and inner[0] == digits[2]:
+                for name in self._names(f"{outer}/{inner}"):
                     digest = digest_of_name(name)
                     if digest is not None and self._disk.exists(self._layout.file(digest, DATA)):
                         yield digest
