@@ -98,7 +98,7 @@ class Node:
         assert self.process is not None
         return self.process.pid
 
-    def start(self, *, wait: float = 30.0) -> None:
+    def start(self, *, wait: float = 120.0) -> None:
         """Start it and wait until it serves."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -109,7 +109,7 @@ class Node:
             if self.process.poll() is not None:
                 raise NodeFailed(f"{self.name} ended with {self.process.returncode}:\n{self.log[-4000:]}")
             with contextlib.suppress(OSError):
-                if self.request("GET", "/health", timeout=2)[0] == 200:
+                if self.request("GET", "/health", timeout=10)[0] == 200:
                     return
             time.sleep(0.03)
         raise NodeFailed(f"{self.name} does not answer:\n{self.log[-4000:]}")
@@ -121,7 +121,7 @@ class Node:
         self.process.send_signal(how)
         if how in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -49,7 +49,7 @@ def test_every_id_printed_as_stored_is_there_after_kill_9(tmp_path: Path, our_en
         assert (usage.blobs, usage.partials) == (len(held), 0)
         assert usage.bytes == sum(at_once(rig.store.stat(each)).size for each in held)
         at_once(rig.store.stop())
-    assert len(promised) > 20
+    assert len(promised) > 3
 
 
 def _note(words: list[str], promised: set[Digest], maybe: set[Digest]) -> None:
