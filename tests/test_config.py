@@ -44,6 +44,7 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
         quota = "500 GiB"
         reserve = 0
         copies = 3
+        workers = 4
         [pull]
         search_every = 5
         [pull.pull]
@@ -61,6 +62,7 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
     assert config.public_url == "https://cache.example"
     assert config.deny == {"put", "delete"}
     assert (config.quota, config.reserve, config.copies) == (500 << 30, 0, 3)
+    assert config.workers == 4
     assert config.pull.search_every == 5.0
     assert config.pull.pull.patience == 60.0
     assert config.web.connections == 10
@@ -97,6 +99,10 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ("reserve = 'much'", "reserve"),
         ("copies = 0", "copies"),
         ("copies = 'two'", "copies"),
+        ("workers = 0", "workers"),
+        ("workers = 257", "workers"),
+        ("[crew]\ndrain = -1", "crew.drain"),
+        ("[crew]\nrestart = 1", "crew.restart"),
         ("public_url = 'ftp://x'", "public_url"),
     ],
 )

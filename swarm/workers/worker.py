@@ -116,12 +116,13 @@ class Worker(ProcessProtocol):
         except BaseException:
             ours.close()
             raise
+        self.pid: int = self.transport.pid
         self._packets = Packets(ours, reactor, self._received, self._lost)
         self._timer: IDelayedCall | None = reactor.callLater(settings.start, self._check)
         self.order(orders)
 
     def __str__(self) -> str:
-        return f"worker {self.slot} (pid {getattr(self.transport, 'pid', None)})"
+        return f"worker {self.slot} (pid {self.pid})"
 
     @property
     def connections(self) -> int:
