@@ -135,8 +135,9 @@ class Stragglers:
             return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
-        # Some of it lacks, or a rival would have brought the rest, and it were lost.
-        gap = next(table.ledger.disk.gaps(flight.at, flight.stop))
+        gap = next(table.ledger.disk.gaps(flight.at, flight.stop), None)
+        if gap is None:
+            return  # it was cut down to what a rival had brought
         wanted, grain = ByteRange(gap.start, flight.stop), self._grains.at(flight.at)
         honest = table.ledger.may_be_honest(feed.peer, grain)
         if flight.whole and not honest and not table.may_redeem(feed, grain):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
-from swarm.core.feeds import rest_after
+from swarm.core.feeds import Feed, rest_after
+from swarm.core.rates import Rate
+from swarm.core.stragglers import Stragglers
+from swarm.core.table import Table
 from swarm.errors import Fault
 from swarm.model.grains import Grains
 from swarm.model.ranges import ByteRange, RangeSet
@@ -576,3 +579,25 @@ def test_a_source_that_lacks_the_blob_is_told_by_its_404() -> None:
     pull.add_source(A, 0.0)
     pull.failed(only(pull.next(0.0)).id, 0.0, Fault.MISSING)
     assert pull.starved and pull.next(100.0) == ()
+
+
+def test_a_span_cut_down_to_what_a_rival_brought_is_not_asked_for_again() -> None:
+    """The rival's grain was verified while the span went on past it, so the span is not lost."""
+    table = Table(Grains(3 * G, G), DispatchSettings(), Random(1))
+    feeds = {peer: Feed(peer, Rate(10 * G, G)) for peer in (A, B)}
+    for feed in feeds.values():
+        feed.rate.begin(0.0)
+        feed.rate.add(10 * G, 1.0)
+    table.feeds.update(feeds)
+    stragglers = Stragglers(table)
+    late = table.flights[table.launch(feeds[A], ByteRange(0, 3 * G), 1.0).id]
+    hedge = table.launch(feeds[B], ByteRange(0, G), 1.5, rival=late)
+    table.doubled[0] = frozenset([B])
+    assert table.receive(table.flights[hedge.id], G, 1.6) == (0,)
+    for stop in (2 * G, G):
+        table.cut(late, stop, 1.6)
+        tail = table.launch(feeds[B], ByteRange(stop, stop + G), 1.6)
+        table.receive(table.flights[tail.id], stop + G, 1.7)
+    assert table.ledger.disk.covers(0, 3 * G) and not late.lost
+    stragglers.act(1.8)
+    assert not table.ready and late.span.id in table.flights
