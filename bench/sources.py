@@ -19,7 +19,7 @@ from swarm.testing.processes import Node, Swarm, swarm_in
 
 def run(asked: Asked) -> Result:
     """Two swarms, each with a node that lacks the blob."""
-    size, many = asked.size(128, 64), 20 if asked.quick else 50
+    size, many = asked.size(128, 32), 12 if asked.quick else 50
     source, notes = asked.disk / "blob", list[str]()
     digest = make_file(source, size)
     with swarm_in(asked.disk / "swarm") as swarm:
