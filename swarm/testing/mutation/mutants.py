@@ -40,17 +40,35 @@ _ALL = (
     Mutant(
         "no-file-fsync",
         "what was acknowledged survives a power cut: the bytes",
-        "swarm.storage.publish",
-        """            with self._volume.guard("fsync of new bytes", sync=True):
-                self._disk.fsync(fd)
+        "swarm.storage.commit",
+        """            self._steps.sync_file(blob.fd, "new bytes")
 """,
-        "",
+        "            pass\n",
         _storage("publish", "faults"),
+    ),
+    Mutant(
+        "no-sync-of-a-group",
+        "what was acknowledged survives a power cut: blobs that were stored together",
+        "swarm.storage.commit",
+        "                self._disk.sync_volume(volume)\n",
+        "                pass\n",
+        _storage("group"),
+    ),
+    Mutant(
+        "named-after-a-failed-sync",
+        "no blob of a group is acknowledged whose sync failed",
+        "swarm.storage.commit",
+        """        for each in candidates:
+            each.error = e
+""",
+        """        candidates[0].error = e
+""",
+        _storage("group"),
     ),
     Mutant(
         "no-directory-fsync",
         "what was acknowledged survives a power cut: its name",
-        "swarm.storage.publish",
+        "swarm.storage.steps",
         "            self._disk.fsync_dir(path)\n",
         "            pass\n",
         _storage("publish", "faults"),
@@ -58,9 +76,8 @@ _ALL = (
     Mutant(
         "existing-blob-acknowledged-at-once",
         "a blob that was there already is durable, too, before it is acknowledged",
-        "swarm.storage.publish",
-        """            with self._volume.guard("fsync of what is there", sync=True):
-                self._disk.fsync(fd)
+        "swarm.storage.commit",
+        """            self._steps.sync_file(fd, "what is there")
 """,
         "",
         _storage("publish", "faults"),
@@ -68,8 +85,8 @@ _ALL = (
     Mutant(
         "existing-blob-believed",
         "a damaged copy is replaced, not confirmed",
-        "swarm.storage.publish",
-        "if self._sha512.digest_of(fd, size) == digest:",
+        "swarm.storage.commit",
+        "if self._sha512.digest_of(fd, blob.size) == blob.digest:",
         "if True:",
         ("tests/contracts",),
     ),
