@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from inspect import isframe
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -239,6 +241,13 @@ async def test_a_reader_that_ends_it_politely_stops_the_writing_at_once(lean_lin
     assert spring.stopped and spring.written < 1 << 30
 
 
+def held_by_frames(objects: Sequence[object]) -> list[Any]:
+    """The frames that outlived their call and hold these: only a collection of garbage would end that."""
+    return [
+        each for one in objects for each in gc.get_referrers(one) if isframe(each) and "_decrypt" in str(each)
+    ]
+
+
 @pytest_twisted.ensureDeferred
 async def test_records_are_given_as_they_are_to_who_wants_them(lean_line: Line) -> None:
     dialed, accepted = await lean_line.pair(Recorder)
@@ -249,6 +258,7 @@ async def test_records_are_given_as_they_are_to_who_wants_them(lean_line: Line) 
     for records in dialed.given:
         assert records and all(records) and sum(map(len, records)) <= CHUNK
     assert max(map(len, dialed.given)) > 1
+    assert not held_by_frames(dialed.given)
 
 
 @pytest_twisted.ensureDeferred
