@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -157,6 +158,8 @@ class PublicAPI:
             self._guard.check(scope, request.client, authorization, origin)
             if scope != "admin":
                 self._store.check_allowed(scope)
+        # Klein would find the same route once more, for twice what all else here costs.
+        request.answering = partial(self._app.execute_endpoint, route, request, **arguments)
         if route in ("put_blob", "put_file"):
             return await admit_upload(self._store, request, arguments.get("digest"))
         return None

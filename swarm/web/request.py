@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -54,6 +54,8 @@ class StreamingRequest(server.Request):
     :ivar length: declared bytes of body; 0 for none, None for chunked.
     :ivar received: bytes of body taken so far.
     :ivar sink: what :data:`Admit` returned.
+    :ivar answering: what answers once the body is whole, if :data:`Admit` knew it; else the site's resource.
+        A body it returns is written; the response is finished if it has not been.
     """
 
     defaultContentType = None
@@ -67,6 +69,7 @@ class StreamingRequest(server.Request):
     length: int | None = 0
     received: int = 0
     sink: BodySink | None = None
+    answering: Callable[[], Any] | None = None
     _deciding: Deferred[BodySink | None] | None = None
     _catching_up: Deferred[None] | None = None
     _refused: Failure | None = None
@@ -233,11 +236,28 @@ class StreamingRequest(server.Request):
         elif self.path == b"*":  # OPTIONS *: a ping
             self.setResponseCode(http.NO_CONTENT)
             self.finish()
+        elif self.answering is not None:
+            self._answer(maybeDeferred(self.answering))
         else:
             try:
                 self.render(self.site.getResourceFor(self))
             except Exception:  # route dispatch: whatever it is becomes a status
                 self.processingFailed(Failure())
+
+    def _answer(self, answering: Deferred[bytes | None]) -> None:
+        self.notifyFinish().addErrback(lambda gone: answering.cancel())
+        answering.addCallback(self._answered)
+        answering.addErrback(self._unanswered)
+
+    def _answered(self, body: bytes | None) -> None:
+        if body is not None:
+            self.write(body)
+        if not self.finished:
+            self.finish()
+
+    def _unanswered(self, failure: Failure) -> None:
+        if not self._abandoned and not self.finished:
+            answer_error(self, failure)
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Something raised where no handler caught it."""
