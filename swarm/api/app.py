@@ -158,7 +158,7 @@ class PublicAPI:
             self._guard.check(scope, request.client, authorization, origin)
             if scope != "admin":
                 self._store.check_allowed(scope)
-        # Klein would find the same route once more, for twice what all else here costs.
+        # Klein would look for the same route again: an eighth of what a small PUT costs.
         request.answering = partial(self._app.execute_endpoint, route, request, **arguments)
         if route in ("put_blob", "put_file"):
             return await admit_upload(self._store, request, arguments.get("digest"))

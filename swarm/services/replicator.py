@@ -105,6 +105,8 @@ class Replicator:
         digest = info.digest
         await self._tombstones.revive(digest, self._tombstones.generation(digest))
         wanted = target(self._copies, self._membership.expected())
+        if wanted <= 1 and digest not in self._jobs:  # ours is all there is to have
+            return Replication((self._name,), wanted, True)
         job = self._start(info, wanted)
         if not job.over:
             patience = self._settings.answer_within + info.size / self._settings.answer_rate
