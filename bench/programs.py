@@ -54,7 +54,7 @@ class Program:
     at: str
     goals: tuple[str, ...]
     full: float = 600.0
-    quick: float = 180.0
+    quick: float = 240.0
     gib: float = 8.0  # room it needs on the disk
 
     @property

@@ -25,12 +25,13 @@ def run(asked: Asked) -> Result:
     size = asked.size(1024, 256)
     source = asked.disk / "blob"
     digest = make_file(source, size)
-    row = Row("swarm: kill -9 at half, start again")
+    row, notes = Row("swarm: kill -9 at half, start again"), list[str]()
     with swarm_in(asked.disk / "swarm") as swarm:
         holders = nodes.holders(swarm, 3, source)
         node = nodes.puller(swarm, "puller", holders)
         for number in range(asked.rounds):
             if number and time.monotonic() > asked.until:
+                notes.append(f"time was up after {number} of {asked.rounds} rounds")
                 break
             row.samples.append(_once(node, holders, digest, size))
             asked.say(f"round {number + 1}: " + ", ".join(f"{k} {v:.3g}" for k, v in row.samples[-1].items()))
@@ -43,6 +44,7 @@ def run(asked: Asked) -> Result:
         (row,),
         (absolute("P11 twice", row.values(_TWICE)), absolute("P11 first", row.values(_FIRST))),
         (
+            *notes,
             "seconds are from the start of the new process, Python's own start in them, until it says that "
             "a byte of this pull came over the network; nobody asked for the blob again",
             "fetched twice: all that the three holders sent, before and after the kill, less the blob's "
