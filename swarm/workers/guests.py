@@ -59,7 +59,8 @@ class Guest(Channel):
     _held = b""
     _current = b""
     _asking = False
-    _gone = False
+    _gone = False  # on its way back to the node
+    _returned = False
 
     def __init__(self, serial: int) -> None:
         super().__init__()
@@ -68,11 +69,13 @@ class Guest(Channel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client went, was sent away, or went back to the node."""
         super().connectionLost(reason)
-        self.site.station.gone(None if self._gone else self._serial)
+        self.site.station.gone(None if self._returned else self._serial)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came; ``b""`` goes on with those that waited."""
-        if self._closed or self._gone:
+        if self._gone:
+            return
+        if self._closed:
             super().dataReceived(data)
             return
         data = self._held + data
@@ -104,8 +107,15 @@ class Guest(Channel):
         self._current = b""
         if self.site.leaving:
             self.leave()
-        elif self._held:
-            self.site.reactor.callLater(0, self.dataReceived, b"")
+        elif self._held and not self._closed:
+            self._networkProducer.pauseProducing()
+            self.site.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Read on once nothing waits here, so that never more does than was read while one was answered."""
+        self.dataReceived(b"")
+        if not (self._held or self._gone or self._closed or self.paused or self.full or self._turn):
+            self._networkProducer.resumeProducing()
 
     def leave(self) -> None:
         """The worker ends: nothing more is read here."""
@@ -119,13 +129,13 @@ class Guest(Channel):
     def _ask(self, digest: Digest) -> None:
         self._asking = True
         self.hold()
-        self.site.station.blobs.wanted(digest).addCallback(self._answered)
+        self.site.station.blobs.wanted(digest).addCallback(self._answered, digest.hex.encode("ascii"))
 
-    def _answered(self, granted: bool) -> None:
+    def _answered(self, granted: bool, key: bytes) -> None:
         self._asking = False
         if self._closed or self._gone:
             return
-        if granted:
+        if granted and self.site.station.blobs.opened(key) is not None:
             self.release()
         else:
             self.give_back()
@@ -137,6 +147,9 @@ class Guest(Channel):
         if self._gone:
             return
         self._gone = True
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         self.deadlines.draining()
         self.transport.unregisterProducer()
         self.transport.registerProducer(_WhenEmpty(self._give_back), False)
@@ -149,6 +162,7 @@ class Guest(Channel):
         transport.stopWriting()
         # Detached, so that closing the transport neither closes nor shuts down what is the node's now.
         descriptor = transport.getHandle().detach()
+        self._returned = True
         self.site.station.give_back(self._serial, descriptor, self._waiting + self._held)
         transport.connectionLost(Failure(ConnectionDone()))
 

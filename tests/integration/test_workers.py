@@ -188,6 +188,28 @@ def test_pipelined_requests_are_answered_in_order_across_processes(swarm: Swarm)
             assert all(want in (None, body) for want, body in zip(wanted, bodies, strict=True))
 
 
+def test_a_client_may_ask_far_ahead(swarm: Swarm) -> None:
+    node = add(swarm)
+    data = os.urandom(900)
+    digest = put(node, data)
+    part = f"GET /{digest} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-9\r\n\r\n".encode()
+    plain = f"GET /{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    last = b"PUT /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+    [client] = guests(node, f"/{digest}", 1)
+    count = 1500
+    sender = threading.Thread(
+        target=send_in_pieces, args=(client.http.sock, (part + plain) * count + last, 1 << 20)
+    )
+    sender.start()
+    answers = b""
+    while got := client.http.sock.recv(1 << 20):
+        answers += got
+    sender.join()
+    assert answers.count(b"HTTP/1.1 206 ") == count
+    assert answers.count(b"HTTP/1.1 200 ") == count and answers.count(data) == count
+    assert answers.count(b"HTTP/1.1 201 ") == 1 and answers.endswith(b"}\n")
+
+
 def send_in_pieces(connection: socket.socket, data: bytes, piece: int) -> None:
     for start in range(0, len(data), piece):
         connection.sendall(data[start : start + piece])
