@@ -23,7 +23,7 @@ def run(asked: Asked) -> Result:
     """Those beside goals in turn, then each of the others once."""
     rows = {name: Row(SCENARIOS[name].title) for name in (*_BESIDE.values(), *_OTHERS)}
     notes: list[str] = []
-    rounds = 1 if asked.quick else min(3, asked.rounds)
+    rounds = 1 if asked.quick else min(2, asked.rounds)
     for _ in range(rounds):
         for name in _BESIDE.values():
             _once(asked, name, rows[name], notes)
