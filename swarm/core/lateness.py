@@ -41,6 +41,7 @@ def steal(thief: Feed, grains: Grains, pace: Pace, lag: float) -> tuple[Flight, 
         if flight.rival is not None or flight.whole or flight.lost or rate is None:
             continue
         head = feed.flights[0]
+        rate = min(rate, _now(feed, pace) or rate)
         eta = max(head.awaited(pace.now) + feed.outstanding / rate, head.silence(pace.now))
         if best is not None and eta <= best[0]:
             continue
@@ -88,7 +89,9 @@ def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) ->
             left += flight.left
             if not flight.lost:  # lost ones are in its way: they are drained first
                 head = feed.flights[0]
-                hope = head.awaited(pace.now) + _hoped(feed, left, pace, trial)
+                hope = head.awaited(pace.now) + max(
+                    _hoped(feed, left, pace, trial), left / (_now(feed, pace) or float("inf"))
+                )
                 late[flight] = max(hope, head.silence(pace.now))
                 break
     best: Late | None = None
@@ -102,6 +105,15 @@ def latest(thief: Feed, grains: Grains, pace: Pace, lag: float, trial: float) ->
         if mine < theirs and one_grain and thief.can_serve(ByteRange(flight.at, flight.stop)):
             best = Late(flight, theirs, mine)
     return best
+
+
+def _now(feed: Feed, pace: Pace) -> float | None:
+    """
+    The rate of a measured source over its last grain; None if not measured.
+
+    The mean over ten says for long that a source is fast that has begun to crawl.
+    """
+    return feed.rate.lately(pace.now) if pace.rates[feed] is not None else None
 
 
 def _hoped(feed: Feed, count: int, pace: Pace, trial: float) -> float:
