@@ -11,9 +11,10 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
+from zope.interface import implementer
 
 if TYPE_CHECKING:
     from swarm.web.site import StreamingSite
@@ -33,6 +34,7 @@ class _Given(Protocol):
         self._worker.deal(transport, self._client)
 
 
+@implementer(IProtocolNegotiationFactory)
 class Dealer(Factory):
     """
     The factory to listen with instead of ``site``'s; a :class:`~swarm.workers.crew.Door`.
@@ -63,6 +65,10 @@ class Dealer(Factory):
         if worker is None:
             return self._site.buildProtocol(addr)
         return _Given(worker, addr) if self._site.lend(addr) else None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What ALPN may choose, where TLS comes first."""
+        return self._site.acceptableProtocols()
 
     def _accepted(self, connection: socket.socket, protocol: Any, *rest: Any) -> Any:
         return connection if isinstance(protocol, _Given) else self._transport(connection, protocol, *rest)
