@@ -37,6 +37,8 @@ _SIGNS = {
     "our copy of {digest} was damaged; pulling it again": "healed by an advisory",
     "resuming {digest}, {size} bytes": "pull resumed",
     "{digest}: copies take longer, answering now": "copies took too long",
+    "{digest}: nobody has midstates, so it is proven as a whole": "proven as a whole",
+    "tombstone of {digest} waits: {error}": "tombstone had to wait",
     "not dialling {host}: {reason}": "refused to dial",
 }
 #: What may be said at the highest level, if the disk of that node did fail calls.
@@ -113,7 +115,7 @@ class Witness:
         if probe := _SIGNS.get(template):
             self.hit(probe)
         if template.startswith(_CONVICTION):
-            self.hit("conviction")
+            self.hit(f"conviction for {event['kind']}")
             if event["name"] not in self._liars:
                 self.problem(f"an honest peer was convicted: {formatEvent(event)}")
         failure = event.get("log_failure")

@@ -18,7 +18,9 @@ from swarm.hashing import sha512
 from swarm.model import grains
 from swarm.peering.limits import PeerLimits
 from swarm.services.membership import MembershipSettings
+from swarm.services.pull import PullSettings
 from swarm.services.replicator import ReplicationSettings
+from swarm.services.settings import FetchSettings
 from swarm.storage.settings import StoreSettings
 from swarm.web.limits import WebLimits
 
@@ -39,10 +41,19 @@ class Scale:
     def settings(self) -> dict[str, Any]:
         """Settings of a node that have to do with bytes; and ticks that only cost events, less often."""
         store, web, peering, dispatch = StoreSettings(), WebLimits(), PeerLimits(), DispatchSettings()
+        pull = PullSettings()
         return {
             "store": StoreSettings(hashers=2, lag=self.size(store.lag), batch=self.size(store.batch)),
             "web": WebLimits(chunk=self.size(web.chunk)),
             "peering": PeerLimits(batch=self.size(peering.batch)),
+            "pull": FetchSettings(
+                pull=PullSettings(
+                    reader_window=self.size(pull.reader_window),
+                    unhashed_limit=self.size(pull.unhashed_limit),
+                    checkpoint_bytes=self.size(pull.checkpoint_bytes / 8),
+                    unsaved_limit=self.size(pull.unsaved_limit),
+                )
+            ),
             "dispatch": DispatchSettings(
                 largest_span=self.size(dispatch.largest_span),
                 in_flight=self.size(dispatch.in_flight),
