@@ -7,7 +7,6 @@ it, and :class:`~swarm.storage.open_files.OpenBlob` says whether that still hold
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from swarm.interfaces import BlobInfo, IBlobReader, RunBlocking
 from swarm.model.digest import Digest
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk, read_at
-from swarm.storage.open_files import OpenBlob
+from swarm.storage.open_files import Kept, OpenBlob
 from swarm.workers.messages import Entry
 
 
@@ -41,25 +40,21 @@ class GrantedBlobs:
         clock: Any,
         run_blocking: RunBlocking,
     ) -> None:
-        self.most = most
         self._ask = ask
         self._suspect = suspect
         self._clock = clock
         self._run_blocking = run_blocking
         self._disk = Disk()
-        self._open: OrderedDict[bytes, OpenBlob] = OrderedDict()
+        self._kept = Kept(most, clock)
         self._asked: dict[Digest, list[Deferred[bool]]] = {}
+
+    def resize(self, most: int) -> None:
+        """From now on at most so many."""
+        self._kept.most = most
 
     def opened(self, key: bytes) -> OpenBlob | None:
         """See :meth:`swarm.interfaces.IBlobStore.opened`."""
-        blob = self._open.get(key)
-        if blob is None:
-            return None
-        if not blob.current():
-            self._open.pop(key).close()
-            return None
-        self._open.move_to_end(key)
-        return blob
+        return self._kept.get(key)
 
     def reader(self, blob: OpenBlob) -> GrantedReader:
         """Reads of it that go on whatever becomes of the blob."""
@@ -78,10 +73,7 @@ class GrantedBlobs:
     def granted(self, digest: Digest, entry: Entry, files: Sequence[int]) -> None:
         """The node grants a blob; its file and its directory are ours now."""
         file, directory = (Descriptor(self._disk, each) for each in files)
-        key = digest.hex.encode("ascii")
-        if (old := self._open.pop(key, None)) is not None:
-            old.close()
-        self._open[key] = OpenBlob(
+        blob = OpenBlob(
             info=entry.info(digest),
             size=entry.size,
             file=file,
@@ -93,8 +85,7 @@ class GrantedBlobs:
             since=entry.since,
             until=entry.until,
         )
-        if len(self._open) > self.most:
-            self._open.popitem(last=False)[1].close()
+        self._kept.put(digest.hex.encode("ascii"), blob)
         self._tell(digest, True)
 
     def refused(self, digest: Digest) -> None:

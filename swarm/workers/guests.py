@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IPullProducer
 from twisted.internet.protocol import connectionDone
@@ -198,8 +198,12 @@ class _Blob(Resource):
         """Answer."""
         sending = Deferred.fromCoroutine(self._send(request))
         request.notifyFinish().addErrback(lambda _: sending.cancel())
-        sending.addErrback(lambda failure: answer_error(request, failure))
+        sending.addErrback(self._failed, request)
         return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: StreamingRequest) -> None:
+        if not failure.check(CancelledError):  # the client went
+            answer_error(request, failure)
 
     async def _send(self, request: StreamingRequest) -> None:
         key = request.path[1:129]

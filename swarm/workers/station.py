@@ -81,7 +81,7 @@ class Station:
             self.leave(ordered=True)
 
     def _order(self, orders: Orders) -> None:
-        self.blobs.most = orders.blobs
+        self.blobs.resize(orders.blobs)
         if self._site is None:
             self._site = GuestSite(self, orders, self._tally, self._reactor)
             self._packets.send(messages.READY)

@@ -234,7 +234,7 @@ class Worker(ProcessProtocol):
     def outReceived(self, data: bytes) -> None:
         """It wrote to the log."""
         for line in data.decode(errors="replace").splitlines():
-            self.log.info("{worker}: {line}", worker=self, line=line)
+            self.log.info("{worker}: {line}", worker=self, line=line.removeprefix("- "))  # no time: ours is
 
     errReceived = outReceived
 
