@@ -345,5 +345,6 @@ class FilesystemStore:
         info = await self._work.exclusively(digest, self._publisher.remove, digest)
         if info is None:
             raise BlobMissing(digest)
+        self._open_files.drop(digest)
         self._volume.freed()
         return info

@@ -4,10 +4,11 @@ Decides how long what an opening found may be believed without opening again: wh
 neither the blob's directory (a marker, a name, a file put in place of another, a deletion) nor its file
 (bytes changed in place) later than that opening did, while the proof of its bytes is young enough, and
 for a minute at most, which bounds what no date shows: a directory moved from above. Both dates are read
-off open descriptors and never wait for the disk. What the store itself changes, it says (:meth:`doubt`),
-so nothing depends on the dates where an operator's hand is not involved.
+off open descriptors and never wait for the disk. What the store itself changes, it says (``doubt``),
+so nothing depends on the dates where an operator's hand is not involved. And how long a file that holds no
+more stays open: its blocks are not free before it is closed.
 
-For the reactor's thread, except :meth:`doubt`. Not decided here: whether bytes are proven
+For the reactor's thread, except ``doubt``. Not decided here: whether bytes are proven
 (:mod:`swarm.storage.copies`), or what is answered with them.
 """
 
@@ -17,7 +18,7 @@ from collections import OrderedDict
 from threading import Lock
 
 from attrs import define, field, frozen
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from swarm.interfaces import BlobInfo, IOpenBlob
@@ -27,6 +28,9 @@ from swarm.storage.disk import Disk
 
 #: Seconds an opening is believed at most.
 BELIEVED = 60.0
+
+#: Seconds after which files are closed that somebody else removed or nobody may read any more.
+SWEEP = 5.0
 
 
 @define(eq=False)
@@ -114,37 +118,83 @@ class OpenBlob:
         self._directory.close()
 
 
-@define(eq=False)
-class OpenFiles:
+class Kept:
     """
-    At most ``limit`` of them; the one asked for longest ago makes room.
+    Open blobs by their id in 128 lowercase hex digits; the one asked for longest ago makes room.
 
-    :param limit: each costs two descriptors.
-    :param verify_after: how old a proof may be, in seconds.
+    :param most: each costs two descriptors.
     """
 
-    _disk: Disk
-    _clock: IReactorTime
-    _limit: int
-    _verify_after: float
-    _doubts: int = 0
-    _lock: Lock = field(factory=Lock)
-    _open: OrderedDict[bytes, OpenBlob] = field(factory=OrderedDict)
+    def __init__(self, most: int, clock: IReactorTime) -> None:
+        self.most = most
+        self._clock = clock
+        self._blobs: OrderedDict[bytes, OpenBlob] = OrderedDict()
+        self._sweeping: IDelayedCall | None = None
 
     def get(self, key: bytes) -> OpenBlob | None:
-        """
-        The open blob, if what its opening found still holds.
-
-        :param key: the id, 128 lowercase hex digits.
-        """
-        blob = self._open.get(key)
+        """The open blob, if what its opening found still holds."""
+        blob = self._blobs.get(key)
         if blob is None:
             return None
         if not blob.current():
-            self._open.pop(key).close()
+            self._blobs.pop(key).close()
             return None
-        self._open.move_to_end(key)
+        self._blobs.move_to_end(key)
         return blob
+
+    def put(self, key: bytes, blob: OpenBlob) -> None:
+        """Keep it, instead of an older one."""
+        self.drop(key)
+        self._blobs[key] = blob
+        if len(self._blobs) > self.most:
+            self._blobs.popitem(last=False)[1].close()
+        if self._sweeping is None:
+            self._sweeping = self._clock.callLater(SWEEP, self._sweep)
+
+    def drop(self, key: bytes) -> None:
+        """Close it, if it is here."""
+        if (blob := self._blobs.pop(key, None)) is not None:
+            blob.close()
+
+    def doubt(self, key: bytes) -> None:
+        """Believe it no more; in any thread."""
+        if (blob := self._blobs.get(key)) is not None:
+            blob.doubted = True
+
+    def close(self) -> None:
+        """Close all."""
+        self.most = 0
+        while self._blobs:
+            self._blobs.popitem()[1].close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+
+    def _sweep(self) -> None:
+        for key in [key for key, blob in self._blobs.items() if not blob.current()]:
+            self.drop(key)
+        self._sweeping = self._clock.callLater(SWEEP, self._sweep) if self._blobs else None
+
+
+class OpenFiles:
+    """
+    What a store keeps open.
+
+    :param most: how many blobs; each costs two descriptors.
+    :param verify_after: how old a proof may be, in seconds.
+    """
+
+    def __init__(self, disk: Disk, clock: IReactorTime, most: int, verify_after: float) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._verify_after = verify_after
+        self._kept = Kept(most, clock)
+        self._doubts = 0
+        self._lock = Lock()
+
+    def get(self, key: bytes) -> OpenBlob | None:
+        """See :meth:`Kept.get`."""
+        return self._kept.get(key)
 
     def look(self, path: str) -> Seen:
         """
@@ -164,14 +214,11 @@ class OpenFiles:
     def keep(
         self, info: BlobInfo, file: Descriptor, file_at: int | None, seen: Seen, proven_at: float
     ) -> None:
-        """Keep what an opening found, if a change after it will show. Takes over both descriptors' shares."""
-        key = info.digest.hex.encode("ascii")
-        if self._limit <= 0 or seen.doubts != self._doubts or seen.changed_at is None or file_at is None:
+        """Keep what an opening found, if a change after it will show. Takes shares of both descriptors."""
+        if self._kept.most <= 0 or seen.doubts != self._doubts or seen.changed_at is None or file_at is None:
             return
         now = self._clock.seconds()
-        if (old := self._open.pop(key, None)) is not None:
-            old.close()
-        self._open[key] = OpenBlob(
+        blob = OpenBlob(
             info,
             info.size,
             file.share(),
@@ -183,18 +230,22 @@ class OpenFiles:
             max(now - BELIEVED, proven_at - self._verify_after),
             min(now + BELIEVED, proven_at + self._verify_after),
         )
-        if len(self._open) > self._limit:
-            self._open.popitem(last=False)[1].close()
+        self._kept.put(_key(info.digest), blob)
 
     def doubt(self, digest: Digest) -> None:
         """Something of this blob was changed; in any thread. Openings under way are not kept."""
         with self._lock:
             self._doubts += 1
-        if (blob := self._open.get(digest.hex.encode("ascii"))) is not None:
-            blob.doubted = True
+        self._kept.doubt(_key(digest))
+
+    def drop(self, digest: Digest) -> None:
+        """The blob is no more: its blocks are to be free once the last reader is done."""
+        self._kept.drop(_key(digest))
 
     def close(self) -> None:
         """Close all files; those of openings under way are not kept."""
-        self._limit = 0
-        while self._open:
-            self._open.popitem()[1].close()
+        self._kept.close()
+
+
+def _key(digest: Digest) -> bytes:
+    return digest.hex.encode("ascii")

@@ -51,6 +51,7 @@ class Deadlines:
         self._seen: int | None = None
         self._due: float | None = None
         self._timer: IDelayedCall | None = None
+        self._lost = False
 
     def head(self) -> None:
         """Bytes of a head are awaited, or have begun to come."""
@@ -78,8 +79,10 @@ class Deadlines:
         self._enter(Phase.LINGER, self._limits.linger)
 
     def over(self) -> None:
-        """The connection is lost."""
+        """The connection is lost; nothing that still ends on it is timed."""
         self._enter(Phase.OVER, None)
+        self._stop()
+        self._lost = True
 
     def received(self, size: int) -> None:
         """Credit ``size`` bytes of a body; credit beyond the grace is not saved up."""
@@ -88,11 +91,11 @@ class Deadlines:
             self._due = min(self._due + size / self._limits.body_rate, most)
 
     def _enter(self, phase: Phase, seconds: float | None) -> None:
+        if self._lost:
+            return
         self.phase = phase
         if seconds is None:
             self._due = None  # a timer still set finds nothing due: cheaper than a new one for each answer
-            if phase is Phase.OVER:
-                self._stop()
             return
         self._due = self._clock.seconds() + seconds
         if self._timer is None or self._timer.getTime() > self._due:

@@ -14,7 +14,7 @@ from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk
-from swarm.storage.open_files import BELIEVED
+from swarm.storage.open_files import BELIEVED, SWEEP
 from swarm.testing.contracts import at_once, content, pattern, put
 from tests.contracts.rigs import FilesystemRig
 
@@ -132,6 +132,33 @@ def test_it_is_opened_anew_when(store: Store, change: str) -> None:
     assert not store.known
 
 
+def test_the_blocks_of_a_deleted_blob_are_free_at_once(store: Store) -> None:
+    before = len(store.disk.open)
+    store.read()
+    assert len(store.disk.open) > before
+    at_once(store.rig.store.delete(ID))
+    assert len(store.disk.open) == before
+
+
+def test_the_blocks_of_a_file_removed_by_hand_are_free_soon(store: Store) -> None:
+    before = len(store.disk.open)
+    store.read()
+    os.unlink(store.path("data"))
+    store.disk.ticks += 1
+    store.rig.clock.advance(SWEEP)
+    assert len(store.disk.open) == before
+    assert store.rig.clock.getDelayedCalls() == []
+
+
+def test_a_sweep_keeps_what_holds(store: Store) -> None:
+    store.read()
+    for _ in range(int(BELIEVED / SWEEP) - 1):
+        store.rig.clock.advance(SWEEP)
+        assert store.known
+    at_once(store.rig.store.stop())
+    assert store.rig.clock.getDelayedCalls() == []
+
+
 def test_what_changed_a_moment_ago_is_not_kept(store: Store) -> None:
     store.disk.settled = False
     store.read()
@@ -156,7 +183,7 @@ def test_what_is_changed_while_it_is_opened_is_not_kept(store: Store) -> None:
 
 def test_there_are_never_more_than_the_limit(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.rig.store._open_files._limit = 5
+    store.rig.store._open_files._kept.most = 5
     before = len(store.disk.open)
     ids = [at_once(put(store.rig.store, pattern(50, seed))).info.digest for seed in range(1, 20)]
     for digest in ids:

@@ -159,3 +159,13 @@ def test_an_answered_connection_leaves_no_timer_behind() -> None:
     wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     wire.hang_up()
     assert door.clock.getDelayedCalls() == []
+
+
+def test_what_ends_after_the_connection_was_lost_is_not_timed() -> None:
+    clock = Clock()
+    deadlines = Deadlines(LIMITS, clock, lambda phase: None)
+    deadlines.head()
+    deadlines.over()
+    deadlines.draining()
+    deadlines.idle()
+    assert clock.getDelayedCalls() == [] and deadlines.phase is Phase.OVER
