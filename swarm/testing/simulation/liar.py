@@ -90,10 +90,12 @@ class _Talk(Protocol):
         self._received += data
         while not self._silent:
             head, end, rest = self._received.partition(b"\r\n\r\n")
+            if not end:
+                return
             first, *lines = head.decode("latin-1").split("\r\n")
             fields = {k.lower(): v.strip() for k, _, v in (each.partition(":") for each in lines)}
             length = int(fields.get("content-length", "0"))
-            if not end or (len(rest) < length and not first.startswith("PUT ")):
+            if len(rest) < length and not first.startswith("PUT "):
                 return
             self._received = rest[length:]
             method, path, _ = first.split(" ")

@@ -17,7 +17,7 @@ from swarm.testing.simulation.liar import draw_lies
 from swarm.testing.simulation.scale import Scale
 
 #: Faults end, and everything is mended, after this many seconds.
-FAULTS_END = 60.0
+FAULTS_END = 45.0
 _SIZES: tuple[Callable[[Random], int], ...] = (
     lambda draw: draw.choice([0, 1, 127, 128, 4096]),
     lambda draw: draw.randint(1, 200_000),
