@@ -136,6 +136,7 @@ class Node(Service):
         self._run_blocking = run_blocking
         self._fatal = fatal
         self._sites: tuple[StreamingSite, ...] = ()
+        self._ports: list[IListeningPort] = []
         self._tasks = Tasks()
         self._starting: Deferred[None] | None = None
         self._up = False
@@ -308,8 +309,8 @@ class Node(Service):
         await self.membership.recall()
         self._sites = (self.peer_server.site(config.web, self._peer_metrics), self.api.site(config.web))
         secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
-        self.whereabouts.peer = await self._listen("peer", secured, self._sites[0])
-        self.whereabouts.http = await self._listen_in_public(self._sites[1])
+        self.whereabouts.peer = (await self._listen("peer", secured, self._sites[0])).getHost()
+        self.whereabouts.http = (await self._listen_in_public(self._sites[1])).getHost()
         for address in config.advertise:
             if not self.credentials.identity.covers(address.host):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
@@ -344,9 +345,11 @@ class Node(Service):
         self, setting: str, endpoint: IStreamServerEndpoint, site: IProtocolFactory
     ) -> IListeningPort:
         try:
-            return await endpoint.listen(site)
+            port: IListeningPort = await endpoint.listen(site)
         except (CannotListenError, OSError) as e:
             raise BadConfig(f"{setting}: {e}") from e
+        self._ports.append(port)
+        return port
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(LocalError):  # an operator's mistake needs no traceback
@@ -364,11 +367,11 @@ class Node(Service):
         self._up = False
         if self._starting is not None:
             self._starting.cancel()
-        for port in (self.whereabouts.peer, self.whereabouts.http):
-            if port is not None:
-                await _maybe(port.stopListening())
+        for port in self._ports:
+            await _maybe(port.stopListening())
         if self.crew.wanted and len(self._sites) > 1:
             # Whoever is served by a worker gets this time, and nobody knows by whom he is served.
+            self._sites[0].disconnect()
             ours = Deferred.fromCoroutine(self._sites[1].drain(self.config.crew.drain))
             await self.crew.stop()
             await ours

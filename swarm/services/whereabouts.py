@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 
 from swarm.core.addresses import AddressPolicy, is_loopback
 from swarm.model.messages import Node
@@ -23,7 +23,7 @@ class Whereabouts:
     """
     I describe this node.
 
-    :ivar http: the public API's port, once it listens; ``peer``: the peer port.
+    :ivar http: where the public API listens, once it does; ``peer``: the peer port. They stay when it stops.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class Whereabouts:
         public_url: str,
         clock: IReactorTime,
     ) -> None:
-        self.http: IListeningPort | None = None
-        self.peer: IListeningPort | None = None
+        self.http: IAddress | None = None
+        self.peer: IAddress | None = None
         self._name = name
         self._me = me
         self._advertise = tuple(advertise)
@@ -89,6 +89,5 @@ class Whereabouts:
         return "" if is_loopback(here) and peers_elsewhere else str(here)
 
 
-def _listening(port: IListeningPort | None) -> tuple[str, int]:
-    where = port.getHost() if port is not None else None
+def _listening(where: IAddress | None) -> tuple[str, int]:
     return getattr(where, "host", ""), getattr(where, "port", 0)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
 from swarm.model.peers import Address, PeerID
 from swarm.services.whereabouts import Whereabouts
@@ -16,31 +15,13 @@ from swarm.services.whereabouts import Whereabouts
 ME = PeerID(b"m" * 32)
 
 
-@implementer(IListeningPort)
-class Listening:
-    """A port that listens at an address."""
-
-    def __init__(self, at: IAddress) -> None:
-        self._at = at
-
-    def startListening(self) -> None:
-        """It does already."""
-
-    def stopListening(self) -> None:
-        """Nothing to stop."""
-
-    def getHost(self) -> IAddress:
-        """Where."""
-        return self._at
-
-
-def tcp(host: str, port: int) -> Listening:
-    """A TCP port."""
-    return Listening(IPv4Address("TCP", host, port))
+def tcp(host: str, port: int) -> IAddress:
+    """A TCP port's address."""
+    return IPv4Address("TCP", host, port)
 
 
 def node(
-    *, peer: Listening, http: Listening | None = None, advertise: Sequence[str] = (), url: str = ""
+    *, peer: IAddress, http: IAddress | None = None, advertise: Sequence[str] = (), url: str = ""
 ) -> Whereabouts:
     """A node that listens there."""
     where = Whereabouts(
@@ -68,12 +49,12 @@ def node(
         # a public API that peers elsewhere could not use is not told
         (tcp("0.0.0.0", 7041), tcp("127.0.0.1", 7040), [], "", ":7041", ""),
         (tcp("192.0.2.1", 7041), tcp("127.0.0.1", 7040), [], "", "192.0.2.1:7041", ""),
-        (tcp("127.0.0.1", 7041), Listening(UNIXAddress("/run/s")), [], "", "127.0.0.1:7041", ""),
+        (tcp("127.0.0.1", 7041), UNIXAddress("/run/s"), [], "", "127.0.0.1:7041", ""),
         (tcp("127.0.0.1", 7041), None, [], "", "127.0.0.1:7041", ""),
     ],
 )
 def test_what_is_told(
-    peer: Listening, http: Listening | None, advertise: list[str], url: str, told: str, public: str
+    peer: IAddress, http: IAddress | None, advertise: list[str], url: str, told: str, public: str
 ) -> None:
     document = node(peer=peer, http=http, advertise=advertise, url=url).describe()
     assert (document.name, document.id) == ("north", ME)
