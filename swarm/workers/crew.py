@@ -95,6 +95,7 @@ class Crew:
         self._tasks = tasks
         self._count = count
         self._door: Door | None = None
+        self._told: Orders | None = None
         self._stopping = False
         self._workers: dict[int, Worker] = {}
         self._due: dict[int, IDelayedCall] = {}
@@ -124,6 +125,7 @@ class Crew:
     def start(self, door: Door) -> None:
         """Start them all; whoever is first serves first."""
         self._door = door
+        self._told = self._orders()
         for slot in range(1, self._count + 1):
             self._pages[slot] = Tally.create()
             self._tallies[slot] = Tally(self._pages[slot])
@@ -174,14 +176,17 @@ class Crew:
         self._due[slot] = self._reactor.callLater(delay, self._begin, slot)
 
     async def _keep_informed(self) -> None:
-        told = self._orders()
         while True:
+            self._inform()
             await sleep(self._reactor, 1.0)
-            now = self._orders()
-            if now != told:
-                told = now
-                for worker in self._workers.values():
-                    worker.order(now)
+
+    def _inform(self) -> None:
+        """Tell all workers what changed since they were told."""
+        now = self._orders()
+        if now != self._told:
+            self._told = now
+            for worker in self._workers.values():
+                worker.order(now)
 
     # -- connections --------------------------------------------------------------------
 
@@ -221,6 +226,7 @@ class Crew:
         if granted is None:
             worker.refuse(digest)
         else:
+            self._inform()  # so that the first answer with a blob names the mirrors of now
             worker.grant(digest, granted.entry, granted.files, granted.close)
 
     def suspects(self, digest: Digest) -> None:
