@@ -10,7 +10,7 @@ import pytest
 from swarm.testing.simulation.ensemble import Ensemble
 from swarm.testing.simulation.runs import run
 
-FIRST, AFTER, AT_ONCE = 0, 250, 25
+FIRST, AFTER, AT_ONCE = 0, 250, 10
 total = Ensemble()
 
 

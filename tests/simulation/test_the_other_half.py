@@ -10,7 +10,7 @@ import pytest
 from swarm.testing.simulation.ensemble import Ensemble
 from swarm.testing.simulation.runs import run
 
-FIRST, AFTER, AT_ONCE = 250, 500, 25
+FIRST, AFTER, AT_ONCE = 250, 500, 10
 total = Ensemble()
 
 

@@ -54,6 +54,7 @@ class Blob:
     As the checker knows it.
 
     :ivar holders: the nodes that vouched for it.
+    :ivar forgone: nodes that were asked to delete their own copy.
     :ivar rotten: the node on whose disk a bit of it flipped.
     :ivar lies: a bit flipped there, or in the list of its midstates.
     """
@@ -62,6 +63,7 @@ class Blob:
     data: bytes = field(repr=False)
     holders: tuple[str, ...] = ()
     deleted: str = "no"
+    forgone: set[str] = field(factory=set)
     rotten: set[str] = field(factory=set)
     lies: bool = False
 
@@ -203,6 +205,7 @@ class Checks:
         return (
             blob.deleted == "no"
             and len(blob.holders) > 0
+            and not blob.forgone
             and self.impostor is None
             and len(self._copies(blob)) < 2
         )
@@ -222,7 +225,7 @@ class Checks:
         copies = self._copies(blob)
         if blob.deleted == "no":
             for name in blob.holders:  # P1
-                if name in self.swarm.nodes and name not in copies and name not in blob.rotten:
+                if name in self.swarm.nodes and name not in {*copies, *blob.rotten, *blob.forgone}:
                     self.witness.problem(f"{name} had vouched for {blob} and has it no more")
         for name in self.swarm.nodes:
             await self._check_read(blob, name)

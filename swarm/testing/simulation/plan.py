@@ -68,11 +68,12 @@ class Get:
 
 @frozen
 class Delete:
-    """Somebody deletes a blob everywhere."""
+    """Somebody deletes a blob, everywhere or at that node alone."""
 
     at: float
     node: str
     blob: int
+    everywhere: bool = True
 
 
 @frozen
@@ -95,6 +96,7 @@ class Plan:
     :ivar bandwidth: what links have at least and at most, in bytes a second.
     :ivar lies: what the lying peer does wrong with each blob; None: there is none.
     :ivar liar: the node whose disk may rot, ``lists``: in lists of midstates, instead of in blobs.
+    :ivar ends: seconds after which nothing breaks any more, and everything is mended.
     """
 
     seed: int
@@ -110,6 +112,7 @@ class Plan:
     gets: tuple[Get, ...]
     deletes: tuple[Delete, ...]
     faults: tuple[Fault, ...]
+    ends: float = FAULTS_END
 
 
 def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from random import Random
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -26,7 +27,7 @@ from swarm.testing.simulation.invariants import Blob as Record
 from swarm.testing.simulation.invariants import Checks, Witness
 from swarm.testing.simulation.leaks import only_what_is_injected
 from swarm.testing.simulation.network import Link
-from swarm.testing.simulation.plan import FAULTS_END, Delete, Fault, Get, Plan, Put, draw_plan
+from swarm.testing.simulation.plan import Delete, Fault, Get, Plan, Put, draw_plan
 from swarm.testing.simulation.swarm import Swarm
 from swarm.testing.simulation.trouble import TROUBLE, Trouble
 
@@ -73,14 +74,14 @@ def replay(plan: Plan, *, history: bool = False) -> Outcome:
     try:
         return _play(plan, history)
     finally:
-        _throw_away()
+        throw_away()
         if usual:
             gc.enable()
 
 
-def _play(plan: Plan, history: bool) -> Outcome:
-    began = time.process_time()
-    swarm = Swarm(
+def swarm_of(plan: Plan, *, history: bool = False) -> Swarm:
+    """The hosts of a plan, with no node running."""
+    return Swarm(
         plan.seed,
         len(plan.nodes),
         tls=plan.tls,
@@ -89,9 +90,14 @@ def _play(plan: Plan, history: bool) -> Outcome:
         scale=plan.scale,
         history=history,
     )
+
+
+def _play(plan: Plan, history: bool) -> Outcome:
+    began = time.process_time()
+    swarm = swarm_of(plan, history=history)
     liars = {name for name in (plan.liar, "liar" if plan.lies is not None else None) if name is not None}
     with plan.scale.applied(), only_what_is_injected() as leaks, swarm, Witness(swarm, liars) as witness:
-        this = _Run(plan, swarm, witness)
+        this = Run(plan, swarm, witness)
         this.play()
         timeline = swarm.timeline
         trace, events, seconds = timeline.trace, timeline.events, timeline.now
@@ -110,8 +116,8 @@ def _play(plan: Plan, history: bool) -> Outcome:
     )
 
 
-def _throw_away() -> None:
-    """Processes that died leave coroutines in the middle of an await, which object to being thrown away."""
+def throw_away() -> None:
+    """Collect garbage. Processes that died leave coroutines in the middle of an await, which object to being thrown away."""
     before, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         while gc.collect():
@@ -121,52 +127,65 @@ def _throw_away() -> None:
         sys.unraisablehook = before
 
 
-class _Run:
+class Run:
+    """What a plan says, carried out; :mod:`.live` does it step by step."""
+
     def __init__(self, plan: Plan, swarm: Swarm, witness: Witness) -> None:
         self.plan = plan
         self.swarm = swarm
         self.witness = witness
         self.blobs: dict[int, Record] = {}
         self.faults: Counter[str] = Counter()
-        self._checks = Checks(self.swarm, self.witness, self.blobs)
+        self.checks = Checks(self.swarm, self.witness, self.blobs)
 
     def play(self) -> None:
+        """All of it."""
+        swarm, plan = self.swarm, self.plan
+        self.begin()
+        for what in (*plan.puts, *plan.gets, *plan.deletes):
+            self.ask(what)
+        for fault in plan.faults:
+            swarm.timeline.at(fault.at, None, self.hit, fault, label=f"fault: {fault.kind}")
+        swarm.timeline.until(most=plan.ends + 1.0)
+        self.end()
+
+    def begin(self) -> None:
+        """Every node starts, and the liar."""
         swarm, plan = self.swarm, self.plan
         if plan.lies is not None:
-            self._checks.impostor = swarm.lie(
-                Blob(_bytes(plan, put), plan.lies[put.blob]) for put in plan.puts
+            self.checks.impostor = swarm.lie(
+                Blob(bytes_of(plan, put), plan.lies[put.blob]) for put in plan.puts
             )
             self.faults["liar"] += 1
         for name in plan.nodes:
             swarm.start(name)
-        for put in plan.puts:
-            self._later(put.at, self._put, put)
-        for get in plan.gets:
-            self._later(get.at, self._get, get)
-        for delete in plan.deletes:
-            self._later(delete.at, self._delete, delete)
-        for fault in plan.faults:
-            swarm.timeline.after(fault.at, None, self._break, fault, label=f"fault: {fault.kind}")
-        swarm.timeline.until(most=FAULTS_END + 1.0)
+
+    def ask(self, what: Put | Get | Delete) -> None:
+        """Somebody will ask, when it is time."""
+        works: dict[type, Any] = {Put: self._put, Get: self._get, Delete: self._delete}
+        self._later(what.at, works[type(what)], what)
+
+    def end(self) -> None:
+        """Mend everything, and check what was promised."""
         self._mend_everything()
-        self._checks.everything()
+        self.checks.everything()
 
     def _later(self, at: float, work: object, what: object) -> None:
         def begin() -> None:
-            self._checks.asking += 1
+            self.checks.asking += 1
             Deferred.fromCoroutine(work(what)).addBoth(over)  # type: ignore[operator]  # one of ours below
 
         def over(result: object) -> None:
-            self._checks.asking -= 1
+            self.checks.asking -= 1
             if isinstance(result, Failure):
                 self.witness.problem(f"the run itself failed: {result.getTraceback()}")
 
-        self.swarm.timeline.after(at, None, begin, label=f"{type(what).__name__}")
+        self.swarm.timeline.at(at, None, begin, label=f"{type(what).__name__}")
 
     # -- what people do -------------------------------------------------------------------
 
     async def _put(self, put: Put) -> None:
-        data = _bytes(self.plan, put)
+        data = bytes_of(self.plan, put)
         blob = self.blobs[put.blob] = Record(Digest(hashlib.sha512(data).digest()), data)
         try:
             answer = await self.swarm.client(put.node).ask("PUT", f"/blob-{put.blob}", data)
@@ -182,7 +201,7 @@ class _Run:
         blob = self.blobs.get(get.blob)
         if blob is None:
             return
-        vouched = get.node in blob.holders
+        vouched = get.node in blob.holders and get.node not in blob.forgone
         span, expected = None, blob.data
         if get.part is not None and blob.data:
             start, stop = (int(each * (len(blob.data) - 1)) for each in get.part)
@@ -205,18 +224,23 @@ class _Run:
         blob = self.blobs.get(delete.blob)
         if blob is None or not blob.holders:
             return  # its PUT may still be under way, and come after
-        blob.deleted = "maybe"
+        if not delete.everywhere:
+            blob.forgone.add(delete.node)
+        if delete.everywhere or blob.forgone.issuperset(blob.holders):
+            blob.deleted = "maybe"
+        path = f"/{blob.digest.hex}" + "/allpeers" * delete.everywhere
         try:
-            answer = await self.swarm.client(delete.node).ask("DELETE", f"/{blob.digest.hex}/allpeers")
+            answer = await self.swarm.client(delete.node).ask("DELETE", path)
         except NoAnswer:
             return
         self.witness.hit(f"DELETE {answer.status}")
-        if answer.status in (200, 202):
+        if delete.everywhere and answer.status in (200, 202):
             blob.deleted = "yes"
 
     # -- what breaks ----------------------------------------------------------------------
 
-    def _break(self, fault: Fault) -> None:
+    def hit(self, fault: Fault) -> None:
+        """It breaks now, and is mended when it has lasted so long."""
         swarm, first = self.swarm, fault.nodes[0]
         others = [name for name in self.plan.nodes if name not in fault.nodes]
         self.faults[fault.kind] += 1
@@ -235,7 +259,7 @@ class _Run:
         elif fault.kind == "clock":
             self._jump(first, fault.amount)
         elif fault.kind == "stop":
-            self._stop(first, min(fault.lasts, FAULTS_END - swarm.timeline.now))
+            self._stop(first, min(fault.lasts, self.plan.ends - swarm.timeline.now))
         elif fault.kind in TROUBLE:
             many = fault.amount * 100 % 1.0 < 0.5
             swarm.nodes[first].disk.trouble = Trouble(
@@ -251,7 +275,7 @@ class _Run:
             swarm.network.cut(fault.nodes, others)
             if fault.kind == "cut":
                 swarm.network.cut(others, fault.nodes)
-        swarm.timeline.after(fault.lasts, None, self._mend, fault, label=f"mended: {fault.kind}")
+        swarm.timeline.after(fault.lasts, None, self.mend, fault, label=f"mended: {fault.kind}")
 
     def _jump(self, name: str, amount: float) -> None:
         """Forward by up to weeks; back by less than a minute, for Twisted's timers wait as much longer."""
@@ -281,7 +305,8 @@ class _Run:
                     self.witness.hit(f"{kind} rotten")
                     return
 
-    def _mend(self, fault: Fault) -> None:
+    def mend(self, fault: Fault) -> None:
+        """See to it."""
         if fault.kind in ("cut", "one-way cut"):
             self.swarm.network.heal()
         if fault.kind in TROUBLE:
@@ -308,7 +333,7 @@ class _Run:
                 swarm.start(each.name)
 
 
-def _bytes(plan: Plan, put: Put) -> bytes:
-    """No two blobs are equal: the first byte is their number, and only one may be empty."""
+def bytes_of(plan: Plan, put: Put) -> bytes:
+    """What is put. No two blobs are equal: the first byte is their number, and only one may be empty."""
     data = Random(f"{plan.seed} blob {put.blob}").randbytes(put.size)
     return bytes([put.blob]) + data[1:] if put.blob or data else data
