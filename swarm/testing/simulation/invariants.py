@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.core.dispatch import DispatchSettings
-from swarm.errors import StoreFailed
+from swarm.errors import StorageFull, StoreFailed
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.testing.simulation.client import NoAnswer
@@ -122,7 +122,7 @@ class Witness:
                 self.problem(f"an honest peer was convicted: {formatEvent(event)}")
         failure = event.get("log_failure")
         if isinstance(failure, Failure):
-            if failure.check(StoreFailed) and self._disk_gave_out(process):
+            if failure.check(StoreFailed, StorageFull) and self._disk_gave_out(process):
                 self.hit("a disk gave out")
             elif not failure.check(PowerLoss):
                 where = process.name if process is not None else "nobody"
