@@ -223,13 +223,12 @@ class Dispatch:
         s = self.settings
         if fault is Fault.BUSY:
             feed.busy += 1
-            rest = max(retry_after, min(s.backoff_most, float(feed.busy**2)))
-        else:
-            feed.failures += 1
-            rest = rest_after(
-                feed.failures, strikes=s.strikes, pause=s.pause, most=s.backoff_most, longest=s.pause_most
-            )
-        feed.rests_until = now + rest
+            feed.rest(now, min(s.backoff_most, float(feed.busy**2)), quiet=s.quiet, owed=retry_after)
+            return
+        feed.failures += feed.failures + 1 < s.strikes or not self._table.is_quiet(now)
+        most, longest = s.backoff_most, s.pause_most
+        rest = rest_after(feed.failures, strikes=s.strikes, pause=s.pause, most=most, longest=longest)
+        feed.rest(now, rest, quiet=s.quiet)
 
     # -- grains ----------------------------------------------------------------
 
@@ -279,6 +278,7 @@ class Dispatch:
         if self._promised is not None and now > self._promised + self.settings.silence / 2:
             self.excuse(now)  # called late: this node was held up, not they
         self._now, self._promised = now, None
+        self._table.rouse(now)
         self._stragglers.act(now)
         notices, self._table.notices = self._table.notices, []
         return tuple(notices)
@@ -318,7 +318,7 @@ class Dispatch:
             if feed.flights:
                 times.append(self._stragglers.next_due(feed, self._now))
             elif feed.rests_until > self._now:
-                times.append(feed.rests_until)
+                times.append(self._table.wakes(feed))
             else:
                 idle = True
         if idle and self._table.flights:

@@ -99,6 +99,7 @@ class Feed:
     busy: int = 0  # in a row
     silences: int = 0  # in a row
     rests_until: float = 0.0
+    spared_until: float = 0.0  # not even asked before this if nobody else brings anything
     detail: str = ""
 
     @property
@@ -173,6 +174,17 @@ class Feed:
         if not self.flights:
             return "idle"
         return "probing" if self.rate.at(now) is None else "active"
+
+    def rest(self, now: float, seconds: float, *, quiet: float, owed: float = 0.0) -> None:
+        """
+        Leave it alone for some time.
+
+        :param seconds: as long as others bring something.
+        :param quiet: the longest, while nobody does.
+        :param owed: the least, in any case.
+        """
+        self.rests_until = now + max(owed, seconds)
+        self.spared_until = now + max(owed, min(quiet, seconds))
 
     def delivered(self) -> None:
         """A span came through: whatever went wrong before is forgiven."""

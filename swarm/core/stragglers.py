@@ -70,7 +70,8 @@ class Stragglers:
         self._table.tally.aborts += 1
         feed.silences += 1
         feed.detail = Fault.SILENT.value
-        feed.rests_until = now + min(self._settings.backoff_most, float(feed.silences**2))
+        s = self._settings
+        feed.rest(now, min(s.backoff_most, float(feed.silences**2)), quiet=s.quiet)
         self._table.close(feed, "silence", now)
 
     # -- (b) hedges ------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import inf
 from random import Random
 
 from attrs import define, frozen
@@ -51,9 +52,10 @@ class DispatchSettings:
     reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short,
     # or further off than a new lane needs to bring a first byte: the cut ends the lane there is
     backoff_most: float = 30.0  # rest after the n-th failure in a row: n² seconds, at most this,
-    strikes: int = 3  # from the third one on
+    strikes: int = 3  # from the third one on, which counts only while others bring something,
     pause: float = 60.0  # this, doubling,
-    pause_most: float = 3600.0  # up to this
+    pause_most: float = 3600.0  # up to this,
+    quiet: float = 3.0  # but no rest is longer than this while nothing came from anybody for so long
     tick: float = 0.1  # how often idle sources are reconsidered
 
     def budget(self, grains: Grains) -> int:
@@ -119,6 +121,7 @@ class Table:
         self.feeds: dict[PeerID, Feed] = {}
         self.flights: dict[int, Flight] = {}
         self.in_flight = 0  # bytes asked and not yet here
+        self.fed = -inf  # when bytes came last, from whomever
         self.charged = 0  # bytes that did, or still may, come twice
         self.doubled: dict[int, frozenset[PeerID]] = {}  # grain: who was asked for it as a second
         self.taken: Counter[int] = Counter()  # grain: how often it was taken from one and given to another
@@ -191,6 +194,7 @@ class Table:
         feed.outstanding -= count
         self.in_flight -= count
         flight.at, flight.heard = upto, now
+        self.fed = now
         if not flight.left:
             if (rival := flight.rival) is not None:  # nobody need take over what is being verified
                 rival.lost = rival.lost or self.ledger.disk.covers(rival.at, rival.stop)
@@ -218,6 +222,25 @@ class Table:
         """Seconds to the first byte of what is asked of a source now, if nothing is before it."""
         usual = feed.lag
         return self.first_bytes.at(0.5, self.settings.first_byte) if usual is None else usual
+
+    def is_quiet(self, now: float) -> bool:
+        """Does nothing come from anybody?"""
+        return now >= self.fed + self.settings.quiet
+
+    def rouse(self, now: float) -> None:
+        """
+        While nothing comes from anybody, nobody rests for long: better ask in vain than give up.
+
+        What took all of them away at once, a network or a restart, may have brought any of them back.
+        """
+        if self.is_quiet(now):
+            for feed in self.feeds.values():
+                if now >= feed.spared_until:
+                    feed.rests_until = min(feed.rests_until, now)
+
+    def wakes(self, feed: Feed) -> float:
+        """When a rest ends, if nothing comes until then."""
+        return min(feed.rests_until, max(feed.spared_until, self.fed + self.settings.quiet))
 
     def release(self, flight: Flight, now: float) -> None:
         """Take a flight out; what it had yet to bring is wanted again."""
