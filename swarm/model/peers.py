@@ -14,6 +14,8 @@ from attrs import field, frozen
 
 from swarm.errors import Malformed
 
+_PORT = re.compile(r"\d{1,9}", re.ASCII)
+_SCOPE = re.compile(r"[A-Za-z0-9_.~-]{1,32}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*",
@@ -71,11 +73,14 @@ class Address:
         :raises Malformed: no port, a port out of 1–65535, a host that is neither a name nor an IP.
         """
         host, colon, port = text.strip().rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
+        if not colon or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
             raise Malformed(f"an address is HOST:PORT, not {text[:80]!r}")
         if host.startswith("[") and host.endswith("]"):
             try:
-                return cls(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+                ip = ipaddress.IPv6Address(host[1:-1])
+                if ip.scope_id is not None and not _SCOPE.fullmatch(ip.scope_id):
+                    raise ValueError("a zone is the name of a network interface")  # ipaddress takes any text
+                return cls(str(ip), int(port))
             except ValueError as e:
                 raise Malformed(f"not an IPv6 address: {text[:80]!r}") from e
         if not _HOST.fullmatch(host):

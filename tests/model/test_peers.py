@@ -46,6 +46,7 @@ class TestAddress:
             ("_srv.a-b:7041", Address("_srv.a-b", 7041)),
             ("[2001:DB8:0::1]:80", Address("2001:db8::1", 80)),
             ("a:007041", Address("a", 7041)),
+            ("[fe80::1%eth0.5]:80", Address("fe80::1%eth0.5", 80)),
         ],
     )
     def test_host_and_port(self, text: str, expected: Address) -> None:
@@ -63,6 +64,11 @@ class TestAddress:
             "node:-1",
             "node:+1",
             "node:1x",
+            "node:0000801111",  # fuzzing: only the first six digits were looked at
+            "node:000080" + "1" * 5000,
+            "[fe80::1%eth0\n]:80",  # fuzzing: ipaddress takes any zone
+            "[fe80::1%\x01]:80",
+            "[fe80::1%a b]:80",
             "node:٧",
             "node:" + "9" * 5000,
             "::1:80",
