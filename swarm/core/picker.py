@@ -7,7 +7,7 @@ other (random first, then rarest first among partial holders; largest gap, fille
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from itertools import pairwise
 from math import sqrt
 from random import Random
@@ -36,7 +36,7 @@ class Picker:
     # -- what is wanted first --------------------------------------------------
 
     def prefer(self, grain: int) -> None:
-        """Before everything else."""
+        """Before everything else; only the last, which proves most, after what readers stand at."""
         self._preferred[grain] = None
 
     def settle(self, grain: int) -> None:
@@ -75,16 +75,30 @@ class Picker:
 
     def urgent(self, have: RangeSet | None, length: int) -> ByteRange | None:
         """The first free bytes somebody waits for and ``have`` offers: about ``length``, to an edge."""
-        for grain in self._preferred:
-            run = self._first(self._grains.start(grain), self._grains.stop(grain), have)
-            if run is not None:
-                return run
-        for window in self.windows.values():
-            run = self._first(window.start, window.stop, have)
+        for start, stop in self._wishes():
+            run = self._first(start, stop, have)
             if run is not None:
                 edge = self._ceil(max(run.start + 1, run.start + length - self._grains.grain + 1))
                 return ByteRange(run.start, min(run.stop, edge))
         return None
+
+    def _wishes(self) -> Iterator[tuple[int, int]]:
+        """
+        What is waited for, the most urgent first.
+
+        Grains that settle disputes; the grain each reader stands at; the last grain, which trust
+        grows from; then what the readers come to.
+        """
+        grains = self._grains
+        for grain in self._preferred:
+            if grain != grains.last:
+                yield grains.start(grain), grains.stop(grain)
+        for window in self.windows.values():
+            yield window.start, min(window.stop, grains.stop(grains.at(window.start)))
+        if grains.last in self._preferred:
+            yield grains.start(grains.last), grains.size
+        for window in self.windows.values():
+            yield window.start, window.stop
 
     def spread(self, have: RangeSet | None, length: int) -> ByteRange | None:
         """Up to ``length`` free bytes that ``have`` offers, chosen for the good of the swarm."""

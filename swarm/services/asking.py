@@ -100,6 +100,11 @@ class Asking:
         if not self._over:
             self._wake_in(0.0 if again else None if due is None else max(0.01, due - self._clock.seconds()))
 
+    def pump_soon(self) -> None:
+        """The same in a moment: who is told of the pull just now says first what it waits for."""
+        if not self._over:
+            self._wake_in(0.0)
+
     def _wake_in(self, seconds: float | None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

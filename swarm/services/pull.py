@@ -157,7 +157,7 @@ class Pull:
         self._sources.add(holding)
         if self._proving.claim(peer, complete=holding.complete):
             self._dispatch.add_source(peer, self._clock.seconds(), holding.have)
-        self._asking.pump()
+        self._asking.pump_soon()
 
     def lose(self, peer: PeerID, reason: str) -> None:
         """A peer has it no more."""

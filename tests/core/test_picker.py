@@ -86,13 +86,31 @@ def test_a_reader_takes_what_a_partial_source_has_of_its_window() -> None:
 def test_what_trust_prefers_comes_before_readers_until_it_is_settled() -> None:
     p = picker()
     p.want("reader", ByteRange(0, 300))
-    p.prefer(19)
-    assert p.urgent(None, G) == ByteRange(1900, 2000)
+    p.prefer(18)
+    assert p.urgent(None, G) == ByteRange(1800, 1900)
     assert p.urgent(have(0), G) == ByteRange(0, 100)
-    assert p.is_urgent(ByteRange(1950, 1960)) and p.is_urgent(ByteRange(0, 1))
-    p.settle(19)
+    assert p.is_urgent(ByteRange(1850, 1860)) and p.is_urgent(ByteRange(0, 1))
+    p.settle(18)
     assert p.urgent(None, G) == ByteRange(0, 100)
-    assert not p.is_urgent(ByteRange(1950, 1960))
+    assert not p.is_urgent(ByteRange(1850, 1860))
+
+
+def test_the_last_grain_comes_after_what_readers_stand_at_and_before_what_they_come_to() -> None:
+    p = picker()
+    p.prefer(19)
+    assert p.urgent(None, 9 * G) == ByteRange(1900, 2000), "nobody waits for anything else"
+    p.want("reader", ByteRange(0, 300))
+    p.want("another", ByteRange(950, 1300))
+    order = []
+    while (chosen := p.urgent(None, 9 * G)) is not None:
+        order.append(take(p, chosen))
+    assert order == [
+        ByteRange(0, 100),
+        ByteRange(900, 1000),
+        ByteRange(1900, 2000),
+        ByteRange(100, 300),
+        ByteRange(1000, 1300),
+    ]
 
 
 def test_among_partial_sources_the_rarest_bytes_go_first_after_four_random_grains() -> None:

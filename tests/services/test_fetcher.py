@@ -328,7 +328,7 @@ def test_bytes_of_a_single_source_are_not_passed_on_unproven(
 
 
 def test_two_nodes_that_pull_from_each_other_and_a_seed_both_end(make: Callable[..., World]) -> None:
-    one, other = make(seed=1), make(seed=3)  # seeds that begin with different grains
+    one, other = make(seed=1), make(seed=5)  # seeds that begin with different grains
     other.clock, other.loopback = one.clock, one.loopback
     other.store = type(one.store)(one.clock, one.store.sha512)
     other.us = one.loopback.add("other", other.store)
@@ -605,7 +605,7 @@ def test_a_left_over_of_another_size_is_begun_anew(world: World) -> None:
 # -- deleting ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", [0.0005, 0.0025, 0.05, 2.5, 5.9])
+@pytest.mark.parametrize("when", [0.0005, 0.0025, 0.05, 2.5, 4.9])
 def test_a_blob_deleted_while_it_is_pulled_stays_away(world: World, when: float) -> None:
     world.peer("a", BLOB, rate=MIB)
     work = world.start(world.read())
