@@ -92,6 +92,7 @@ class PeerClient:
             digest,
             size,
             endpoint=self._dial(peer.address, peer.id),
+            take=lambda: self._exchanges.take(peer.address, peer.id),
             clock=self._clock,
             cluster=self._introduce().cluster,
             limits=self._limits,

@@ -1,5 +1,9 @@
 """One request to a peer and its whole answer, over treq, within budgets Twisted's client lacks.
 
+Connections that are idle are kept, a few to each address. Greetings, which come from time to time, go
+round them, so that all stay warm: when a blob is wanted, neither the list of its midstates nor its first
+bytes wait for a handshake. A lane may take one for itself.
+
 Decides whether an answer arrived and which fault it is if not. What it means is ``client``'s
 business; bytes and silence are counted by ``meter``.
 """
@@ -11,9 +15,9 @@ from typing import Any
 
 from attrs import field, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IConsumer, IReactorTime, IStreamClientEndpoint
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.error import ConnectingCancelledError, NotConnectingError
+from twisted.internet.interfaces import IConsumer, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
@@ -69,8 +73,9 @@ class Exchanges:
         self.limits = limits
         self._dial = dial
         self._identify = identify
+        self._turns: dict[Address, int] = {}
         self.pool = HTTPConnectionPool(clock)
-        self.pool.maxPersistentPerHost = limits.connections
+        self.pool.maxPersistentPerHost = 1  # under each key, and an address has several
         self.pool.cachedConnectionTimeout = limits.idle  # type: ignore[assignment]  # any number will do
         self.pool.retryAutomatically = False
 
@@ -125,6 +130,39 @@ class Exchanges:
         assert line.meter is not None
         return Reply(Head(response.code, answered), body, line.meter.who)
 
+    def connect(
+        self, address: Address, peer: PeerID | None, endpoint: IStreamClientEndpoint
+    ) -> Deferred[Any]:
+        """
+        A connection for one request, as Twisted's client has it: an idle one, else a fresh one.
+
+        Never one whose other side proved to be somebody else.
+        """
+        kept = None if peer is None else self._kept(address, peer)
+        if kept is not None:
+            return succeed(kept)
+        turn = self._turns[address] = (self._turns.get(address, -1) + 1) % self.limits.connections
+        return self.pool.getConnection((address, turn), endpoint)
+
+    def _kept(self, address: Address, peer: PeerID) -> Any:
+        for turn in range(self.limits.connections):
+            connection = self._idle((address, turn))
+            if connection is not None and connection.transport.who == peer:
+                return connection
+            if connection is not None:
+                connection.transport.abortConnection()  # another is there now, or was
+        return None
+
+    def take(self, address: Address, peer: PeerID) -> Meter | None:
+        """An idle connection to that peer, to be handed over: the caller's. None: there is none."""
+        connection = self._kept(address, peer)
+        return None if connection is None else connection.transport
+
+    def _idle(self, key: object) -> Any:
+        found: list[Any] = []
+        self.pool.getConnection(key, _NOWHERE).addCallbacks(found.append, lambda _: None)
+        return found[0] if found else None
+
     def metered(self, address: Address, peer: PeerID | None) -> IStreamClientEndpoint:
         """An endpoint whose connections are counted."""
         return Metered(self._dial(address, peer), clock=self.clock, identify=self._identify, open=self._open)
@@ -134,6 +172,17 @@ class Exchanges:
         self.pool.closeCachedConnections().addErrback(lambda _: None)
         for meter in tuple(self._open):
             meter.abortConnection()
+
+
+@implementer(IStreamClientEndpoint)
+class _Nowhere:
+    """What a pool that has nothing kept is told to dial, if only a kept connection is of use."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        return fail(NotConnectingError())
+
+
+_NOWHERE = _Nowhere()
 
 
 @implementer(IAgentEndpointFactory)
@@ -155,8 +204,8 @@ class _Line:
         return self._exchanges.metered(self.address, self._peer)
 
     def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """See :class:`~twisted.web.client.HTTPConnectionPool`. Never share between identities."""
-        connecting: Deferred[Any] = self._exchanges.pool.getConnection((self._peer, self.address), endpoint)
+        """See :class:`~twisted.web.client.HTTPConnectionPool`."""
+        connecting = self._exchanges.connect(self.address, self._peer, endpoint)
         connecting.addTimeout(
             self._exchanges.limits.connect,
             self._exchanges.clock,

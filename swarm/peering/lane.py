@@ -4,6 +4,9 @@ Decides when to dial, when to ask again on a fresh connection, and when a peer h
 too long. What counts as an answer is ``http1``'s decision; which span to ask whom is
 ``swarm.core.dispatch``'s.
 
+A lane begins on a connection that is kept idle after other questions to the peer, if there is one:
+that saves two round trips and the handshake's work before the first byte.
+
 A request is sent the moment :meth:`Lane.fetch` is called, so the peer begins the second body
 right behind the first. A peer may close an idle connection, or say that it ends one: what had not
 begun to arrive by then is asked again on a fresh connection, once, and is nobody's fault.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from attrs import define
@@ -38,6 +42,7 @@ from swarm.peering.faults import fault_of
 from swarm.peering.http1 import Answered, Answers, Arrived, Broken
 from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.limits import PeerLimits
+from swarm.peering.meter import Meter
 from swarm.peering.tls import tls_fault
 
 Sink = Callable[[int, Sequence[memoryview]], None]
@@ -68,11 +73,19 @@ class Lane:
         clock: IReactorTime,
         cluster: str,
         limits: PeerLimits,
+        take: Callable[[], Meter | None] = lambda: None,
     ) -> None:
+        """
+        Begin without a connection.
+
+        :param endpoint: dials the peer, and admits only it.
+        :param take: gives up an idle connection to it, if there is one; see ``swarm.peering.exchange``.
+        """
         self.peer = peer
         self._digest = digest
         self._size = size
         self._endpoint = endpoint
+        self._take_over = take
         self._clock = clock
         self._limits = limits
         self._head = (
@@ -88,6 +101,7 @@ class Lane:
         self._dialed = 0.0  # when the connection was begun
         self._due = 0.0  # since when the answer under way is due
         self._heard = 0.0  # when the last byte came, or what it is measured from
+        self._handed = -inf  # when bytes were handed over last
 
     async def fetch(self, span: ByteRange, sink: Sink) -> None:
         """See :class:`~swarm.interfaces.ILane`."""
@@ -100,7 +114,7 @@ class Lane:
         if len(self._wants) == 1:
             self._due = self._heard = self._clock.seconds()
         if self._wire is None:
-            self._dial()
+            self._begin()
         elif not any(each.dropped for each in self._wants):
             self._wire.ask(span)
         self._watch()
@@ -129,17 +143,21 @@ class Lane:
 
     # -- the connection ---------------------------------------------------------
 
+    def _begin(self) -> None:
+        """Have a connection: one that is kept, or a fresh one."""
+        if self._dialing is not None:
+            return
+        kept = self._take_over()
+        if kept is None:
+            self._dial()
+        else:
+            kept.hand_over(_Wire(self, self._head, self._answers(), served=True))
+
     def _dial(self) -> None:
         if self._dialing is not None:
             return
         self._dialed = self._clock.seconds()
-        answers = Answers(
-            self._digest,
-            self._size,
-            head_limit=self._limits.head,
-            refusal_limit=self._limits.refusal,
-            batch=self._limits.batch,
-        )
+        answers = self._answers()
         dialing = self._endpoint.connect(Factory.forProtocol(lambda: _Wire(self, self._head, answers)))
         self._dialing = dialing
 
@@ -152,6 +170,15 @@ class Lane:
                 self._end(_why(self.peer.id, failure))
 
         dialing.addCallbacks(connected, failed)
+
+    def _answers(self) -> Answers:
+        return Answers(
+            self._digest,
+            self._size,
+            head_limit=self._limits.head,
+            refusal_limit=self._limits.refusal,
+            batch=self._limits.batch,
+        )
 
     def _connected(self, wire: _Wire) -> None:
         if self._over is not None or self._wire is not None:
@@ -242,15 +269,17 @@ class Lane:
             self._take(event)
             if self._wire is not wire:
                 return
+        if self._heard >= self._handed + self._limits.batch_time:
+            self._drain(wire)
 
     def _drain(self, wire: _Wire) -> None:
-        """Hand over what came of a body that will not be completed; each byte was paid for."""
-        for event in wire.answers.end():
+        """Hand over what came of a body: the first of it at once, and all if it will not be completed."""
+        for event in wire.answers.flush():
             self._take(event)
 
     def _take(self, event: Arrived | Answered | Broken) -> None:
         if isinstance(event, Arrived):
-            want = self._wants[0]
+            want, self._handed = self._wants[0], self._heard
             try:
                 want.sink(event.offset, event.views)
             except Exception as e:  # whatever it is, it belongs to the one who gave the sink
@@ -321,16 +350,17 @@ class _Wire(Protocol):
 
     transport: Any  # TCP, or TLS on top of it: more than any one interface says
 
-    def __init__(self, lane: Lane, head: bytes, answers: Answers) -> None:
+    def __init__(self, lane: Lane, head: bytes, answers: Answers, *, served: bool = False) -> None:
+        """:param served: others used the connection before, so TCP and TLS are up."""
         self.answers = answers
-        self.answered = False  # did it ever carry a whole answer?
-        self.greeted = False  # are TCP and TLS up?
+        self.answered = served  # did it ever carry a whole answer?
+        self.greeted = served  # are TCP and TLS up?
         self._lane = lane
         self._head = head
 
     def connectionMade(self) -> None:
         """Twisted: TCP is up. What is written now goes out behind the handshake."""
-        self.greeted = not ISSLTransport.providedBy(self.transport)
+        self.greeted = self.greeted or not ISSLTransport.providedBy(self.transport)
         bottom = self.transport
         while (below := getattr(bottom, "transport", None)) is not None:
             bottom = below

@@ -15,7 +15,8 @@ class PeerLimits:
     head_time: float = 30.0  # from the moment an answer is due to the end of its head
     head: int = 16 << 10  # status line, fields and every 1xx before them
     refusal: int = 64 << 10  # the body of a 404 or 503, read and thrown away
-    batch: int = 512 << 10  # handed to the sink at once: a write of this size is still in the L2 cache
+    batch: int = 512 << 10  # handed to the sink at once: a write of this size is still in the L2 cache,
+    batch_time: float = 0.1  # or what came in this time: who decides must know that a slow peer is not silent
     receive: int = 1 << 20  # per recv()
 
     # asking for everything else
@@ -25,8 +26,8 @@ class PeerLimits:
     midstates: float = 120.0  # a peer may have to hash the whole blob first
     push_stall: float = 60.0  # a push of which the peer takes no byte
     verdict: float = 600.0  # from the last byte of a push to its verified and durable end
-    idle: float = 45.0  # keep an unused connection; below every server's own limit
-    connections: int = 2  # kept per peer
+    idle: float = 90.0  # keep an unused connection; longer than greetings need to go round, below web.idle
+    connections: int = 2  # kept per address: one for midstates, one for a lane to begin on
 
     # being asked
     uploads: int = 64  # answers with blob bytes at once, all peers together

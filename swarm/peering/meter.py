@@ -1,5 +1,5 @@
 """Counts what a connection under Twisted's HTTP client receives: bytes against an allowance, silence
-against a clock.
+against a clock. One that is idle may be taken over by a lane, which counts for itself.
 
 Stock ``Agent`` takes any amount of head and of 1xx, waits for ever, and forgets an answer that
 arrives while a body is still being sent (RELIABILITY 0.6). Decides only when a connection is ended.
@@ -7,7 +7,7 @@ arrives while a body is still being sent (RELIABILITY 0.6). Decides only when a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
@@ -27,6 +28,7 @@ from zope.interface import implementer
 from swarm.errors import Fault, Malformed
 from swarm.model.peers import PeerID
 from swarm.peering.http1 import Head
+from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.pushing import BlobBody
 
 
@@ -61,6 +63,7 @@ class _Factory(WrappingFactory[Any]):
         return Meter(self, self.wrappedFactory.buildProtocol(addr), self._metered)
 
 
+@implementer(IRecordsReceiver)
 class Meter(ProtocolWrapper, TimeoutMixin):
     """
     I let a connection receive so much and be silent so long for each request it carries.
@@ -87,6 +90,8 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self._over = False
         self._body: BlobBody | None = None
         self._ahead = bytearray()
+        self._taker: IProtocol | None = None  # who has the connection now, if not Twisted's client
+        self._records: Any = None  # the same, if it would rather have records
 
     def begin(self, allowed: int, silence: float) -> None:
         """A request is about to be written."""
@@ -117,6 +122,18 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self._body = None
         self.setTimeout(None)
 
+    def hand_over(self, protocol: IProtocol) -> None:
+        """
+        Let another than Twisted's client have the connection, for good; nothing is counted any more.
+
+        Only while no request is under way. What comes in records is passed on as records.
+        """
+        assert not self._active, "a request is under way"
+        self._metered.open.pop(self, None)
+        self.wrappedProtocol = self._taker = protocol
+        self._records = IRecordsReceiver(protocol, None)
+        protocol.makeConnection(self)  # type: ignore[arg-type]  # the transport of what it wraps
+
     def write(self, data: bytes) -> None:
         """Twisted's client sends, so the peer took what was sent before."""
         self.resetTimeout()
@@ -129,6 +146,9 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         An answer to an unfinished request is kept from Twisted's client: that stops reading
         until the body is sent, and loses the answer with the connection.
         """
+        if self._taker is not None:
+            self._taker.dataReceived(data)
+            return
         if self.fault is not None or self.early is not None:
             return
         if not self.received:
@@ -143,6 +163,13 @@ class Meter(ProtocolWrapper, TimeoutMixin):
             self._look_ahead()
         else:
             super().dataReceived(data)
+
+    def recordsReceived(self, records: Sequence[bytes]) -> None:
+        """See :class:`~swarm.peering.lean.IRecordsReceiver`."""
+        if self._records is not None:
+            self._records.recordsReceived(records)
+        else:
+            self.dataReceived(records[0] if len(records) == 1 else b"".join(records))
 
     def _look_ahead(self) -> None:
         while (end := self._ahead.find(b"\r\n\r\n")) >= 0:

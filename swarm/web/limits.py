@@ -19,7 +19,7 @@ class WebLimits:
     #: A client that has not taken one byte of its response for this long is dropped.
     progress: float = 60.0
     #: Between two requests of one connection.
-    idle: float = 60.0
+    idle: float = 120.0
     #: After a refusal the connection stays this long, and so many bytes still arriving are thrown
     #: away, so that the client can read the answer before a reset destroys it (RFC 9112 section 9.6).
     #: Many clients (Python's http.client) read nothing before all is sent: room for a fair body.

@@ -80,6 +80,40 @@ async def test_a_kept_connection_outlives_the_servers_idle_close(alpha: Node, be
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_lane_begins_on_the_connection_that_answered(alpha: Node, beta: Node) -> None:
+    """Over TLS, records and all; several chunks of them, and the next span behind."""
+    data = pattern(3 * MIB)
+    digest = alpha.store.put(data)
+    assert await beta.client.locate(alpha.peer, digest) is not None
+    assert alpha.site.connections == 1
+    lane = beta.client.lane(alpha.peer, digest, len(data))
+    for span in ByteRange(0, 2 * MIB), ByteRange(2 * MIB, 3 * MIB):
+        sink = Collector(span.start)
+        await lane.fetch(span, sink)
+        assert bytes(sink.data) == data[span.start : span.stop]
+    assert alpha.site.connections == 1
+    assert await beta.client.locate(alpha.peer, digest) is not None
+    assert alpha.site.connections == 2, "the lane's is the lane's"
+    lane.close()
+    await eventually(lambda: alpha.site.connections == 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lane_on_a_connection_that_a_restart_ended_asks_on_another(alpha: Node, beta: Node) -> None:
+    data = pattern(MIB)
+    digest = beta.store.put(data)
+    await alpha.client.locate(beta.peer, digest)
+    port = beta.peer.address.port
+    await beta.stop()
+    await beta.listen(port)
+    lane = alpha.client.lane(beta.peer, digest, MIB)
+    sink = Collector(0)
+    await lane.fetch(ByteRange(0, MIB), sink)
+    assert bytes(sink.data) == data
+    lane.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_lane_follows_a_peer_through_its_restart(alpha: Node, beta: Node) -> None:
     data = pattern(MIB)
     lane = alpha.client.lane(beta.peer, beta.store.put(data), MIB)

@@ -15,15 +15,16 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from swarm.errors import Fault, PeerError, StoreFailed
-from swarm.interfaces import BlobInfo
+from swarm.interfaces import BlobInfo, ILane
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.model.ranges import RangeSet
+from swarm.model.ranges import ByteRange, RangeSet
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.limits import PeerLimits
+from swarm.testing.contracts_peers import Collector
 from tests.peering.wires import Wires
 
 BLOB = bytes(range(256)) * 12_000
@@ -327,7 +328,9 @@ def test_a_connection_is_kept_and_used_again(rig: Rig) -> None:
         rig.wires.send(HELD + b"\r\n")
         assert call.outcome.size == len(BLOB)
     assert len(rig.wires.transports) == 1
-    rig.clock.advance(45)
+    rig.clock.advance(89)
+    assert not rig.wires.dropped()
+    rig.clock.advance(1)
     assert rig.wires.dropped()
     rig.wires.settle()
     assert rig.nothing_left()
@@ -340,6 +343,46 @@ def test_identities_at_one_address_share_nothing(rig: Rig) -> None:
     rig.locate(OTHER)
     assert rig.dialed == [(PEER.address, PEER.id), (PEER.address, OTHER.id)]
     assert len(rig.wires.transports) == 2
+
+
+GREETED = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"Name":"test"}'
+
+
+def greeted(rig: Rig) -> int:
+    """Greet; which connection it went over."""
+    before = [len(t.value()) for t in rig.wires.transports]
+    call = rig.ask(rig.client.greet(PEER.address, full=True))
+    said = [len(t.value()) for t in rig.wires.transports]
+    (used,) = [n for n, length in enumerate(said) if length > sum(before[n : n + 1])]
+    rig.wires.send(GREETED, on=used)
+    assert call.outcome[0] == PEER.id
+    return used
+
+
+def test_greetings_go_round_the_kept_connections_so_all_stay_warm(rig: Rig) -> None:
+    used = []
+    for _ in range(8):
+        used.append(greeted(rig))
+        rig.clock.advance(38)
+    assert used == [0, 1] * 4
+    assert not rig.wires.dropped(0) and not rig.wires.dropped(1)
+    assert rig.nothing_left()
+
+
+def test_who_answered_a_greeting_is_asked_on_the_same_connections(rig: Rig) -> None:
+    greeted(rig), greeted(rig)
+    one, two = rig.locate(), rig.locate()
+    rig.wires.send(HELD + b"\r\n", on=0)
+    rig.wires.send(HELD + b"\r\n", on=1)
+    assert one.outcome.size == two.outcome.size == len(BLOB)
+    assert len(rig.wires.transports) == 2
+
+
+def test_who_else_answered_a_greeting_there_is_not_asked_for_a_peer(rig: Rig) -> None:
+    greeted(rig)
+    rig.locate(OTHER)
+    assert rig.wires.dropped(0) and len(rig.wires.transports) == 2
+    assert rig.dialed[-1] == (PEER.address, OTHER.id)
 
 
 def test_stale_connections_are_tried_through_and_nobodys_fault(rig: Rig) -> None:
@@ -369,6 +412,118 @@ def test_close_ends_what_is_under_way(rig: Rig) -> None:
     call = rig.locate()
     assert rig.nothing_left()
     assert call.fault is Fault.UNREACHABLE
+
+
+# -- a lane that begins on a kept connection ---------------------------------------------
+
+
+@pytest.fixture
+def lane(rig: Rig) -> ILane:
+    rig.locate()
+    rig.wires.send(HELD + b"\r\n")
+    return rig.client.lane(PEER, DIGEST, len(BLOB))
+
+
+def answer(span: ByteRange) -> bytes:
+    head = f"HTTP/1.1 206 x\r\nContent-Range: {span.content_range(len(BLOB))}\r\nContent-Length: {len(span)}"
+    return head.encode() + b"\r\n\r\n" + BLOB[span.start : span.stop]
+
+
+def fetch(lane: ILane, span: ByteRange) -> tuple[Call, Collector]:
+    sink = Collector(span.start)
+    return Call(lane.fetch(span, sink)), sink
+
+
+FIRST, SECOND = ByteRange(0, 70_000), ByteRange(70_000, 200_000)
+
+
+def test_the_first_bytes_come_over_the_connection_that_is_kept(rig: Rig, lane: ILane) -> None:
+    (one, data), (two, more) = fetch(lane, FIRST), fetch(lane, SECOND)
+    assert len(rig.wires.transports) == 1
+    assert rig.wires.asked() == [FIRST.header, SECOND.header]
+    rig.wires.send(answer(FIRST) + answer(SECOND))
+    assert one.outcome is two.outcome is None
+    assert data.data + more.data == BLOB[: SECOND.stop]
+    rig.clock.advance(1000)
+    assert not rig.wires.dropped(), "it is the lane's as long as that wants"
+    lane.close()
+    assert rig.wires.dropped()
+    assert rig.nothing_left()
+
+
+def test_bytes_in_records_are_handed_on_as_they_are(rig: Rig, lane: ILane) -> None:
+    one, data = fetch(lane, FIRST)
+    whole = answer(FIRST)
+    records = [whole[at : at + 16_384] for at in range(0, len(whole), 16_384)]
+    rig.wires.protocols[0].recordsReceived(records)  # type: ignore[attr-defined]  # a meter's
+    assert one.outcome is None and data.data == BLOB[: FIRST.stop]
+
+
+def test_an_answer_in_records_is_read_too(rig: Rig) -> None:
+    for records in ([HELD + b"\r\n"], [HELD, b"\r\n"]):
+        call = rig.locate()
+        rig.wires.protocols[0].recordsReceived(records)  # type: ignore[attr-defined]  # a meter's
+        assert call.outcome.size == len(BLOB)
+
+
+def test_a_connection_that_a_lane_has_is_nobody_elses(rig: Rig, lane: ILane) -> None:
+    one, _ = fetch(lane, FIRST)
+    call = rig.locate()
+    assert len(rig.wires.transports) == 2
+    rig.wires.send(HELD + b"\r\n", on=1)
+    assert call.outcome.size == len(BLOB)
+    rig.client.close()
+    assert rig.wires.dropped(1) and not rig.wires.dropped(0)
+    rig.wires.send(answer(FIRST), on=0)
+    assert one.outcome is None
+
+
+def test_a_lane_on_a_stale_connection_asks_on_a_fresh_one_and_blames_nobody(rig: Rig, lane: ILane) -> None:
+    (one, data), (two, _) = fetch(lane, FIRST), fetch(lane, SECOND)
+    rig.wires.end(on=0)
+    assert rig.dialed[-1] == (PEER.address, PEER.id)
+    assert rig.wires.asked(1) == [FIRST.header, SECOND.header]
+    rig.wires.send(answer(FIRST) + answer(SECOND), on=1)
+    assert one.outcome is two.outcome is None and data.data == BLOB[: FIRST.stop]
+
+
+def test_a_stale_connection_is_followed_by_a_fresh_one_though_others_are_kept(rig: Rig, lane: ILane) -> None:
+    """They are as old, and it is a matter of one try."""
+    greeted(rig)
+    assert len(rig.wires.transports) == 2
+    one, _ = fetch(lane, FIRST)
+    rig.wires.end(on=0)
+    assert rig.wires.asked(1) == [] and rig.wires.asked(2) == [FIRST.header]
+    rig.wires.end(on=2)
+    assert one.fault is Fault.UNREACHABLE
+
+
+def test_a_lane_takes_no_connection_of_another_identity(rig: Rig, lane: ILane) -> None:
+    other = rig.client.lane(OTHER, DIGEST, len(BLOB))
+    fetch(other, FIRST)
+    assert rig.wires.dropped(0) and rig.dialed[-1] == (PEER.address, OTHER.id)
+    assert rig.wires.asked(1) == [FIRST.header]
+
+
+def test_what_comes_unasked_on_a_connection_that_was_taken_over_ends_the_lane(rig: Rig, lane: ILane) -> None:
+    one, _ = fetch(lane, FIRST)
+    rig.wires.send(answer(FIRST))
+    rig.wires.send(b"x")
+    assert one.outcome is None and rig.wires.dropped()
+    with pytest.raises(PeerError) as failed:
+        lane.fetch(SECOND, Collector(0)).send(None)
+    assert failed.value.fault is Fault.GARBLED
+
+
+def test_silence_on_a_connection_that_was_taken_over_counts_from_when_it_was_asked(
+    rig: Rig, lane: ILane
+) -> None:
+    rig.clock.advance(60)
+    one, _ = fetch(lane, FIRST)
+    rig.clock.advance(9)
+    assert one.outcome is ...
+    rig.clock.advance(1)
+    assert one.fault is Fault.SILENT
 
 
 # -- pushing ------------------------------------------------------------------------
