@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from twisted.logger import globalLogBeginner
 
 import swarm
 
 # Last, so that `tests.…` is found here and `swarm` where it was installed, if it was.
 sys.path.append(str(Path(__file__).parent.parent))
+
+# Until logging begins Twisted keeps the last 65,536 events, and with them whole nodes and their blobs.
+globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 # What a developer set for the command line is not meant for the nodes of the tests.
 for _name in ("SWARM_URL", "SWARM_TOKEN"):
@@ -23,6 +27,7 @@ for _name in ("SWARM_URL", "SWARM_TOKEN"):
 
 # The machines that run this are shared and slow at times: a deadline would time the machine.
 settings.register_profile("default", deadline=None, max_examples=60)
+settings.register_profile("nightly", deadline=None, max_examples=5000, print_blob=True)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
