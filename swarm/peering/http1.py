@@ -171,8 +171,8 @@ class Answers:
         self._held += count
         return () if self._held < self._batch else (self._flush(),)
 
-    def end(self) -> Sequence[Event]:
-        """The connection is over: what had arrived of a body and was held back."""
+    def flush(self) -> Sequence[Event]:
+        """What has arrived of a body and was held back."""
         return (self._flush(),) if self._held else ()
 
     def _receive_edge(self, data: memoryview) -> Sequence[Event]:

@@ -131,8 +131,8 @@ def test_what_was_held_back_is_handed_over_when_the_connection_ends() -> None:
     answers = reader(SPAN)
     assert arrived(feed(answers, ok() + body(SPAN)[:10])) == {}
     assert answers.begun and answers.delivering
-    assert arrived(answers.end()) == {100: body(SPAN)[:10]}
-    assert answers.end() == ()
+    assert arrived(answers.flush()) == {100: body(SPAN)[:10]}
+    assert answers.flush() == ()
 
 
 @pytest.mark.parametrize(

@@ -447,3 +447,23 @@ def test_a_torrent_of_head_is_cut_at_the_budget(lane: Lane, wires: Wires, block:
         accepted += len(block)
     assert one.fault is fault
     assert accepted <= 20 << 10
+
+
+def test_a_body_is_handed_over_from_its_first_byte_on_and_in_batches_if_it_comes_fast(
+    lane: Lane, wires: Wires, clock: Clock
+) -> None:
+    """Else a slow peer would look silent, and a far one slower to begin than it is."""
+    one, stream = Fetch(lane, FIRST), answer(FIRST)
+    head, sent = len(stream) - len(FIRST), 0
+
+    def handed_after(stop: int) -> int:
+        nonlocal sent
+        wires.send(stream[sent : head + stop])
+        sent = head + stop
+        return len(one.data)
+
+    assert [handed_after(stop) for stop in (1, 400, 800, 1200, 1300)] == [1, 1, 1, 1200, 1200]
+    clock.advance(0.1)
+    assert handed_after(1310) == 1310
+    assert handed_after(4000) == 4000
+    assert (one.outcome, one.data) == ("done", BLOB[:4000])
