@@ -290,7 +290,7 @@ class Dispatch:
         spans, table.ready = [span for span in table.ready if self.flying(span.id)], []
         if not table.picker.free and not self._ledger.parole:
             return tuple(spans)
-        waiting = [feed for feed in table.feeds.values() if feed.open_slots(now) > 0]
+        waiting = [feed for feed in table.feeds.values() if feed.open_slots(now) > 0 and table.has_work(feed)]
         pace = Pace.of(table.feeds.values(), now) if waiting else None
         while waiting:
             assert pace is not None

@@ -2,14 +2,15 @@
 
 Keeps the *free* bytes: missing, and asked of nobody. In order: grains that trust prefers, readers'
 windows, then bytes spread so that concurrent pullers of one blob soon have something to offer each
-other (random first, then rarest first among partial holders; largest gap, filled from its end, BEP 19).
+other: among partial holders a few at random, then at random among the rarest; else the largest gap, filled
+from its end (BEP 19). Pullers that know the same must not choose the same, or a seed sends
+it to each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from itertools import pairwise
-from math import sqrt
 from random import Random
 
 from swarm.model.grains import Grains
@@ -107,9 +108,12 @@ class Picker:
         if not offered:
             return None
         if self._picks < (_RANDOM_FIRST if partial else 1):
-            chosen = self._anywhere(offered)
+            chosen = self._anywhere(offered, self._grains.grain)
+        elif partial:
+            levels = (offered & level for _, level in self._by_rarity())
+            chosen = self._anywhere(next(filter(None, levels)), length)
         else:
-            run = self._rarest(offered) if partial else offered.longest()
+            run = offered.longest()
             assert run is not None, "offered is not empty"
             chosen = self._tail(run, length)
         self._picks += 1
@@ -123,8 +127,8 @@ class Picker:
                 return offered
         return None
 
-    def _anywhere(self, offered: RangeSet) -> ByteRange:
-        """The free part of a random grain."""
+    def _anywhere(self, offered: RangeSet, length: int) -> ByteRange:
+        """The free part of a random grain, and what comes after it: about ``length`` bytes, to an edge."""
         offset = self._random.randrange(offered.total)
         runs = iter(offered)
         run = next(runs)
@@ -132,23 +136,8 @@ class Picker:
             offset -= len(run)
             run = next(runs)
         grain = self._grains.at(run.start + offset)
-        return ByteRange(max(run.start, self._grains.start(grain)), min(run.stop, self._grains.stop(grain)))
-
-    def _rarest(self, offered: RangeSet) -> ByteRange | None:
-        """The longest run among the rarest bytes, give or take sqrt(sources) - 1 holders."""
-        best: ByteRange | None = None
-        most: float | None = None
-        for holders, level in self._by_rarity():
-            if most is not None and holders > most:
-                break
-            run = (offered & level).longest()
-            if run is None:
-                continue
-            if most is None:
-                most = holders + sqrt(len(self._haves)) - 1
-            if best is None or len(run) > len(best):
-                best = run
-        return best
+        start, edge = self._grains.start(grain), self._grains.stop(grain)
+        return ByteRange(max(run.start, start), min(run.stop, max(edge, self._floor(start + length))))
 
     def _by_rarity(self) -> list[tuple[int, RangeSet]]:
         """All bytes of the blob by how many partial sources hold them, fewest first."""

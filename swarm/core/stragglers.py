@@ -111,8 +111,13 @@ class Stragglers:
             for feed in table.feeds.values()
             if not feed.flights and feed.slots(now) and not feed.snubbed and not table.has_work(feed)
         ]
-        for feed in sorted(idle, key=lambda each: -(each.rate.at(now) or 0.0)):
-            pace = Pace.of(table.feeds.values(), now)
+        if not idle:
+            return
+        pace = Pace.of(table.feeds.values(), now)
+        for feed in sorted(idle, key=lambda each: -(pace.rates[each] or 0.0)):
+            have = feed.have
+            if have is not None and not any(each.stop - 1 in have for each in table.flights.values()):
+                continue  # as most partial sources of a large swarm
             lag = table.lag(feed)
             stolen = steal(feed, self._grains, pace, lag)
             if stolen is None:

@@ -121,26 +121,26 @@ def test_among_partial_sources_the_rarest_bytes_go_first_after_four_random_grain
     for _ in range(4):
         chosen = p.spread(None, 5 * G)
         assert chosen is not None and len(chosen) == G, "random ones are single grains"
-    assert take(p, p.spread(None, 9 * G)) == ByteRange(800, 1000)
-    assert take(p, p.spread(have(*range(8)), 9 * G)) == ByteRange(0, 800)
+    rarest = p.spread(None, 9 * G)
+    assert rarest in (ByteRange(800, 1000), ByteRange(900, 1000)), (
+        "from a random grain on, to the end of the run"
+    )
+    p.free.remove(800, 1000)
+    common = p.spread(have(*range(8)), 9 * G)
+    assert common is not None and common.stop == 800
 
 
-def test_nearly_as_rare_is_good_enough_if_the_gap_is_larger() -> None:
-    p = picker(10)
-    for number in range(9):  # sqrt(9) - 1 = 2 holders more than the rarest are tolerated
-        p.source(peer(number), have(*range(3, 10)) if number < 2 else have(9) if number < 5 else have())
-    for _ in range(4):
-        p.spread(None, G)
-    assert p.spread(None, 9 * G) == ByteRange(300, 900)
-
-
-def test_nearly_as_rare_is_not_good_enough_if_the_gap_is_smaller() -> None:
-    p = picker(10)
-    for number in range(4):  # sqrt(4) - 1 = 1 holder more than the rarest is tolerated
-        p.source(peer(number), have(9) if number == 0 else have())
-    for _ in range(4):
-        p.spread(None, G)
-    assert p.spread(None, 9 * G) == ByteRange(0, 900)
+def test_pullers_that_know_the_same_ask_for_different_grains_of_the_rarest() -> None:
+    asked = set()
+    for seed in range(20):
+        p = Picker(Grains(100 * G, G), Random(seed))
+        p.source(peer(1), None)
+        p.source(peer(2), have(*range(50)))
+        for _ in range(5):
+            chosen = p.spread(None, G)
+        assert chosen is not None and chosen.start >= 50 * G, "what nobody else offers"
+        asked.add(chosen)
+    assert len(asked) > 15
 
 
 def test_rarity_follows_sources_that_gain_and_leave() -> None:
@@ -148,9 +148,9 @@ def test_rarity_follows_sources_that_gain_and_leave() -> None:
     p.source(peer(1), have(0, 1))
     for _ in range(4):
         p.spread(None, G)
-    assert p.spread(None, 4 * G) == ByteRange(200, 400)
+    assert p.spread(None, 4 * G) in (ByteRange(200, 400), ByteRange(300, 400))
     p.source(peer(1), have(2, 3))
-    assert p.spread(None, 4 * G) == ByteRange(0, 200)
+    assert p.spread(None, 4 * G) in (ByteRange(0, 200), ByteRange(100, 200))
     p.drop(peer(1))
     p.drop(peer(1))
     assert p.spread(None, 4 * G) == ByteRange(0, 400)
