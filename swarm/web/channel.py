@@ -22,7 +22,7 @@ from swarm.errors import Malformed
 from swarm.web.deadlines import Deadlines, Phase
 from swarm.web.eager import eager_send
 from swarm.web.errors import Refusal
-from swarm.web.strict import check_head
+from swarm.web.strict import check_head, check_trailers
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
@@ -285,10 +285,16 @@ class Channel(http.HTTPChannel):
             super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
-        """The body is whole."""
-        if not self._closed:
-            self.deadlines.ours()
-            super().allContentReceived()
+        """The body is whole. What Twisted kept of its trailers, nobody has looked at yet."""
+        if self._closed:
+            return
+        try:
+            check_trailers(map(bytes, getattr(self._transferDecoder, "_trailerHeaders", ())))
+        except Malformed as e:
+            self._reject(400, str(e))
+            return
+        self.deadlines.ours()
+        super().allContentReceived()
 
     def requestDone(self, request: http.Request) -> None:
         """The response is written."""

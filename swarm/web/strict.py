@@ -7,6 +7,7 @@ refused here. Every refusal is 400 and ends the connection. Nothing here does I/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from attrs import frozen
 from twisted.web.http_headers import Headers
@@ -14,6 +15,7 @@ from twisted.web.http_headers import Headers
 from swarm.errors import Malformed
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]+")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _MAX_LENGTH = 2**63 - 1
 
@@ -65,6 +67,17 @@ def _check_coding(headers: Headers, version: bytes) -> None:
         raise Malformed("Content-Length beside Transfer-Encoding")
     if len(codings) != 1 or codings[0].lower() != b"chunked":
         raise Malformed("the only Transfer-Encoding is chunked")
+
+
+def check_trailers(lines: Iterable[bytes]) -> None:
+    """
+    Judge what follows the last chunk of a body. It is thrown away, but must be fields: who takes LF for the
+    end of a line would see another end of the body, and a request in the rest.
+
+    :raises Malformed: a line that is no field.
+    """
+    if not all(map(_TRAILER.fullmatch, lines)):
+        raise Malformed("a trailer is a field")
 
 
 def is_host(value: bytes) -> bool:
