@@ -108,7 +108,7 @@ def test_a_reader_who_seeks_amid_a_pull_waits_less_than_a_new_connection_would_t
         pull.on_verified[grain] = come
         pull.turn()
 
-    for index, place in enumerate((0.02, 0.3, 0.1, 0.2)):
+    for index, place in enumerate((0.02, 0.3, 0.1, 0.06)):
         pull.at(2.0 + index, lambda place=place: seek(place))  # type: ignore[misc]
     pull.run()
     assert len(waited) == 4
