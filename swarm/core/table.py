@@ -29,7 +29,7 @@ MIB = 1 << 20
 class DispatchSettings:
     """Seconds and bytes; the defaults are those of ANCHORS D2 to D5."""
 
-    span_seconds: float = 1.0  # a span is worth this much of its source's rate: more than a busy machine naps,
+    span_seconds: float = 1.0  # a span is worth this much of its source's rate, more than a busy node naps,
     reader_seconds: float = 0.25  # less while readers wait, so that lanes come free soon,
     span_lags: float = 1.5  # but this many times the way to it and back, or its lane would run dry
     window_seconds: float = 0.25  # and for the very bytes they wait for
