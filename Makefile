@@ -13,7 +13,7 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test soak chaos bench mutants clean
+.PHONY: help demo run test soak chaos bench fuzz mutants clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
@@ -22,6 +22,7 @@ help:
 	@echo 'make soak HOURS=8    simulated swarms, seed after seed, on all cores'
 	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
+	@echo 'make fuzz SECONDS=60 what parsers do with bytes nobody thought of; needs atheris'
 	@echo 'make mutants         deliberate faults, and which test notices each; writes docs/mutants.rst'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
@@ -65,6 +66,16 @@ bench: .venv/bench
 # Where there is no libtorrent for this Python, the rest is measured all the same, and the results say so.
 .venv/bench: .venv/installed
 	$(PIP) install --quiet '.[bench]' || echo 'left out: libtorrent, matplotlib' >&2
+	rm -rf build
+	@touch $@
+
+# Goes on from what took new paths before; what breaks a promise is kept in tests/fuzz/corpus, for the suite.
+fuzz: .venv/fuzz
+	.venv/bin/python -m swarm.testing.fuzzing --seconds $(or $(SECONDS),60) --known .venv/cache/fuzz $(NAMES)
+
+# Where there is no atheris for this Python, the command says so and fails.
+.venv/fuzz: .venv/installed
+	$(PIP) install --quiet '.[fuzz]' || echo 'left out: atheris' >&2
 	rm -rf build
 	@touch $@
 

@@ -24,6 +24,7 @@ def version() -> str:
 
 TEST = [
     "coverage[toml]>=7.10",
+    "h11>=0.16",  # what it takes for a request, the doors are compared with
     "hypothesis>=6.150",
     "psutil>=7",
     "pytest>=9",
@@ -37,6 +38,10 @@ TEST = [
 BENCH = [
     "libtorrent>=2.0.11",  # a rival
     "matplotlib>=3.10",  # the pictures in the results
+]
+
+FUZZ = [
+    "atheris>=3",  # wheels for CPython 3.11 to 3.14 on x86-64; elsewhere it is built, which takes clang
 ]
 
 setup(
@@ -65,7 +70,7 @@ setup(
         "Twisted[tls]>=26.10",
         "zope.interface>=8",
     ],
-    extras_require={"test": TEST, "bench": BENCH},
+    extras_require={"test": TEST, "bench": BENCH, "fuzz": [*TEST, *FUZZ]},
     entry_points={"console_scripts": ["swarm = swarm.cli.main:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

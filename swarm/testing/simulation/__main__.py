@@ -15,6 +15,7 @@ from swarm.testing.simulation.ensemble import Ensemble, outcomes
 from swarm.testing.simulation.plan import draw_plan
 from swarm.testing.simulation.runs import begin, replay, run
 from swarm.testing.simulation.shrink import shrink
+from swarm.testing.simulation.written import read, write
 
 #: A soak writes down how far it is after so many seeds, and tells after ten times as many.
 _NOTE_EVERY = 100
@@ -24,6 +25,7 @@ def main() -> int:
     """Run the seeds asked for; 1 if a promise was broken."""
     options = argparse.ArgumentParser(prog="python -m swarm.testing.simulation", description=__doc__)
     options.add_argument("--seeds", default="0:20", help="FIRST:AFTER_LAST, or one seed [0:20]")
+    options.add_argument("--plan", type=Path, help="instead of seeds: do again what this file says")
     options.add_argument("--workers", type=int, default=1, help="so many processes at once")
     options.add_argument("--hours", type=float, default=0.0, help="go on from FIRST for so long instead")
     options.add_argument("--state", type=Path, help="with --hours: go on from what this file says, and note")
@@ -32,6 +34,8 @@ def main() -> int:
     options.add_argument("--shrink", action="store_true", help="print the smallest plan that fails, too")
     options.add_argument("--history", action="store_true", help="print every event")
     asked = options.parse_args()
+    if asked.plan is not None:
+        return _planned(asked)
     first, _, stop = asked.seeds.partition(":")
     seeds: Iterable[int] = range(int(first), int(stop) if stop else int(first) + 1)
     if asked.hours:
@@ -51,14 +55,29 @@ def main() -> int:
             _say(f"seed {outcome.seed}: {problem}")
         if outcome.problems and asked.shrink:
             begin()
-            _say(
-                repr(shrink(draw_plan(outcome.seed, tls=asked.tls), lambda plan: bool(replay(plan).problems)))
-            )
+            plan = draw_plan(outcome.seed, tls=asked.tls)
+            _say(write(shrink(plan, lambda plan: bool(replay(plan).problems))))
         total.add(outcome)
     total.took = time.perf_counter() - began
     for line in total.lines():
         _say(line)
     return 1 if total.broken else 0
+
+
+def _planned(asked: argparse.Namespace) -> int:
+    """One run as written down."""
+    begin()
+    plan = read(asked.plan.read_text("utf-8"))
+    outcome = replay(plan, history=asked.history)
+    for line in outcome.history:
+        _say(line)
+    if asked.trace:
+        _say(f"{outcome.trace} {outcome.events} events {outcome.seconds:.0f} s")
+    for problem in outcome.problems:
+        _say(problem)
+    if outcome.problems and asked.shrink:
+        _say(write(shrink(plan, lambda plan: bool(replay(plan).problems))))
+    return 1 if outcome.problems else 0
 
 
 def _soak(asked: argparse.Namespace, first: int) -> int:

@@ -165,6 +165,18 @@ class Checks:
         self._check_counters()
         self._stop_all()
 
+    def meanwhile(self) -> None:
+        """What holds at any moment, also of a node that is down: who vouched for a blob has it (P1, P2)."""
+        for blob in self.blobs.values():
+            for name in blob.holders:
+                if name not in self.swarm.nodes or name in {*blob.forgone, *blob.rotten}:
+                    continue
+                path = self._file(self.swarm.nodes[name], blob)
+                if path is not None and path.read_bytes() != blob.data:
+                    self.witness.problem(f"{name} had vouched for {blob} and holds other bytes")
+                elif path is None and blob.deleted == "no":
+                    self.witness.problem(f"{name} had vouched for {blob} and has it no more")
+
     # -- coming to rest ---------------------------------------------------------------------
 
     def _unsettled(self) -> list[str]:

@@ -117,7 +117,7 @@ def _play(plan: Plan, history: bool) -> Outcome:
 
 
 def throw_away() -> None:
-    """Collect garbage. Processes that died leave coroutines in the middle of an await, which object to being thrown away."""
+    """Collect garbage. Processes that died leave coroutines in the middle of an await; they object to it."""
     before, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         while gc.collect():
@@ -142,7 +142,8 @@ class Run:
         """All of it."""
         swarm, plan = self.swarm, self.plan
         self.begin()
-        for what in (*plan.puts, *plan.gets, *plan.deletes):
+        asked: tuple[Put | Get | Delete, ...] = (*plan.puts, *plan.gets, *plan.deletes)
+        for what in asked:
             self.ask(what)
         for fault in plan.faults:
             swarm.timeline.at(fault.at, None, self.hit, fault, label=f"fault: {fault.kind}")
@@ -167,6 +168,7 @@ class Run:
 
     def end(self) -> None:
         """Mend everything, and check what was promised."""
+        self.checks.meanwhile()
         self._mend_everything()
         self.checks.everything()
 
@@ -226,7 +228,8 @@ class Run:
             return  # its PUT may still be under way, and come after
         if not delete.everywhere:
             blob.forgone.add(delete.node)
-        if delete.everywhere or blob.forgone.issuperset(blob.holders):
+        honest = {name for name in blob.holders if name in self.swarm.nodes}
+        if delete.everywhere or honest <= blob.forgone:
             blob.deleted = "maybe"
         path = f"/{blob.digest.hex}" + "/allpeers" * delete.everywhere
         try:
@@ -307,6 +310,7 @@ class Run:
 
     def mend(self, fault: Fault) -> None:
         """See to it."""
+        self.checks.meanwhile()
         if fault.kind in ("cut", "one-way cut"):
             self.swarm.network.heal()
         if fault.kind in TROUBLE:
