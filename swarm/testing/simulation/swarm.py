@@ -150,6 +150,10 @@ class Swarm:
         self.databases.unregister()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def copies(self, wanted: int) -> None:
+        """How many copies a PUT is to make, at nodes that start from now on."""
+        self._settings["copies"] = wanted
+
     # -- lives of nodes -----------------------------------------------------------------
 
     def start(self, name: str) -> None:

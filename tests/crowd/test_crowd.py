@@ -1,0 +1,98 @@
+"""The model of large swarms: its fluid keeps to the links, its runs repeat, and no run beats the bound."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from swarm.testing.crowd.charts import chart
+from swarm.testing.crowd.fluid import Flow, Fluid, Host
+from swarm.testing.crowd.full import run_full
+from swarm.testing.crowd.layouts import LAYOUTS, bound
+from swarm.testing.crowd.puller import PROPOSED, Rules
+from swarm.testing.crowd.runs import run
+
+
+def test_two_flows_share_a_link_and_the_one_left_has_all_of_it() -> None:
+    fluid, ended = Fluid(), dict[str, float]()
+    source, near, far = Host(0, 100.0, 1000.0), Host(1, 100.0, 1000.0), Host(2, 100.0, 1000.0, site=1)
+
+    def flow(name: str, target: Host, size: int) -> Flow:
+        def passed(this: Flow) -> None:
+            if this.here == this.stop:
+                fluid.end(this)
+                ended[name] = fluid.now
+
+        return Flow(source, target, 0, size, 100, passed)
+
+    fluid.begin(flow("short", near, 100))
+    fluid.begin(flow("long", far, 300))
+    assert fluid.run(lambda: len(ended) == 2, 100.0)
+    assert ended == pytest.approx({"short": 2.0, "long": 4.0})
+    assert source.sent == pytest.approx(400.0)
+    assert (near.abroad, far.abroad) == pytest.approx((0.0, 300.0))
+
+
+def test_a_target_takes_no_more_than_its_link_brings() -> None:
+    fluid, ended = Fluid(), list[float]()
+    target = Host(9, 1.0, 100.0)
+
+    def passed(this: Flow) -> None:
+        fluid.end(this)
+        ended.append(fluid.now)
+
+    for number in range(2):
+        fluid.begin(Flow(Host(number, 100.0, 1.0), target, 0, 50, 50, passed))
+    assert fluid.run(lambda: len(ended) == 2, 10.0)
+    assert ended == pytest.approx([1.0, 1.0])
+
+
+def test_a_shortened_flow_ends_there() -> None:
+    fluid, ended = Fluid(), list[int]()
+
+    def passed(this: Flow) -> None:
+        fluid.end(this)
+        ended.append(this.here)
+
+    flow = Flow(Host(0, 10.0, 10.0), Host(1, 10.0, 10.0), 0, 1000, 1000, passed)
+    fluid.begin(flow)
+    fluid.after(5.0, lambda: fluid.shorten(flow, 70))
+    assert fluid.run(lambda: bool(ended), 100.0)
+    assert ended == [70]
+    assert fluid.now == pytest.approx(7.0)
+    assert not fluid.run(lambda: False, 100.0), "nothing is left to happen"
+
+
+def test_the_bound_is_set_by_the_seed_the_slowest_or_all_together() -> None:
+    def swarm(up: float, down: float, others: float) -> list[Host]:
+        return [Host(0, up, 10.0), Host(1, others, down), Host(2, others, 100.0)]
+
+    assert bound(100, swarm(1.0, 50.0, 50.0)) == 100.0
+    assert bound(100, swarm(50.0, 2.0, 50.0)) == 50.0
+    assert bound(100, swarm(4.0, 50.0, 2.0)) == 25.0
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+@pytest.mark.parametrize("rules", [Rules(), PROPOSED], ids=["today", "proposed"])
+def test_everybody_gets_the_blob_not_sooner_than_the_bound_and_again_alike(layout: str, rules: Rules) -> None:
+    first, again = (run(layout, 6, 12, seed=3, rules=rules) for _ in range(2))
+    assert first.times == again.times and first.overhead == again.overhead
+    assert len(first.times) == 6
+    assert first.times[-1] >= first.bound * 0.99
+    assert first.overhead >= 1.0, "all bytes come from the seed at least once"
+    assert first.duplicates <= 0.03 + 1 / 12, "a grain at least is allowed to each"
+    assert chart("a & b", {"x": first}) == chart("a & b", {"x": again})
+    assert "a &amp; b" in chart("a & b", {"x": first})
+
+
+def test_a_site_takes_from_others_only_where_there_are_some() -> None:
+    hosts = LAYOUTS["sites"](6, Random(1))
+    assert {host.site for host in hosts} == {0, 1, 2}
+    assert run("even", 4, 4, seed=1).abroad == (0.0,)
+    assert len(run("sites", 4, 4, seed=1).abroad) == 3
+
+
+def test_the_model_is_no_rosier_and_not_twice_as_grim_as_real_nodes() -> None:
+    modelled, real = run("even", 5, 16).times[-1], run_full(5, 16)[-1]
+    assert 0.8 * real <= modelled <= 2 * real
