@@ -273,7 +273,10 @@ class Fetch:
             return
         self._holdings[peer.id] = holding
         if self.pull is not None:
-            self._feed(self.pull)
+            if peer.id in self.pull.sources:
+                self.pull.add(holding)
+            elif len(self.pull.sources) < self._breadth.allowed:  # ranking all is a lot, once for each answer
+                self._feed(self.pull)
         self._changed.fire()
 
     def _feed(self, pull: Pull) -> None:
