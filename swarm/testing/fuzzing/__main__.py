@@ -55,9 +55,13 @@ def fuzz(target: Target, seconds: int, corpus: Path, known: Path) -> Outcome:
         *(f"-rss_limit_mb={LARGEST}", f"-artifact_prefix={kept}{os.sep}", "-print_final_stats=1"),
         *(str(begin), str(kept)),
     ]
-    command = [sys.executable, "-m", "swarm.testing.fuzzing.one", target.name, *options]
+    command = [sys.executable, "-m", "swarm.testing.fuzzing.one", target.check.__module__, target.name]
     run = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds + 300, check=False
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=seconds + 300,
+        check=False,
     )
     said = run.stdout.decode("utf-8", "replace")
     done = _DONE.search(said)

@@ -181,7 +181,7 @@ _GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\n"
 _POST = b"POST / HTTP/1.1\r\nHost: h\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
-CONNECTIONS = (
+_ALL = (
     Target(
         "requests",
         "whatever a client sends, in whatever pieces: no exception, no timer left, and each request "
@@ -217,3 +217,4 @@ CONNECTIONS = (
         2048,
     ),
 )
+BY_NAME = {each.name: each for each in _ALL}

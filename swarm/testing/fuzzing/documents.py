@@ -101,7 +101,7 @@ _NODE = Node("n0", PeerID(bytes(32)), "10.0.0.1:7040", ":7041", 5)
 _OTHER = Node("n1", PeerID(b"\x01" * 32), "", "[2001:db8::1]:7041")
 _HEADER = Header(_DIGEST, Grains.of(5 << 20), bytes(16))
 
-DOCUMENTS = (
+_ALL = (
     Target(
         "greetings",
         "a greeting is Malformed or says the same when written again",
@@ -172,3 +172,4 @@ DOCUMENTS = (
         [bytes(8) + b"H" + b"GET / HTTP/1.1", b"\xff" * 8 + b"C\xff\xfe", b"12345678Ga%20b"],
     ),
 )
+BY_NAME = {each.name: each for each in _ALL}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 from swarm.api.tokens import SCOPES, parse_tokens
-from swarm.config import BadConfig, parse_size
 from swarm.core.addresses import AddressPolicy
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
@@ -129,14 +127,9 @@ def _tokens(data: bytes) -> None:
         assert grant.until is None or abs(grant.until) < 1e12
 
 
-def _sizes(data: bytes) -> None:
-    with suppress(BadConfig):
-        assert parse_size(text_of(data)) >= 0
-
-
 _TOKEN = b"ab" * 32 + b" get,put until=2027-01-31T00:00:00Z # x\nanonymous get\n"
 
-FIELDS = (
+_ALL = (
     Target(
         "range",
         "a Range field is ranges within the blob, no more bytes than it has; plain ones are the arithmetic's",
@@ -235,11 +228,5 @@ FIELDS = (
         [_TOKEN, b"anonymous get,get", b"anonymous put until=0001-01-01T00:00:00+23:59", b"# only this\n\n"],
         1024,
     ),
-    Target(
-        "sizes",
-        "a size in the configuration is BadConfig or a number of bytes",
-        _sizes,
-        [b"5 GiB", b"1e3", b"0.5k"],
-        64,
-    ),
 )
+BY_NAME = {each.name: each for each in _ALL}
