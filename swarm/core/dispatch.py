@@ -34,7 +34,7 @@ from random import Random
 
 from attrs import frozen
 
-from swarm.core.feeds import Abort, Feed, Shorten, Span, rest_after
+from swarm.core.feeds import AWAY, Abort, Feed, Shorten, Span, rest_after
 from swarm.core.rates import Rate
 from swarm.core.stragglers import Stragglers
 from swarm.core.table import DispatchSettings, Pace, Table, Tally
@@ -225,10 +225,11 @@ class Dispatch:
             feed.busy += 1
             feed.rest(now, min(s.backoff_most, float(feed.busy**2)), quiet=s.quiet, owed=retry_after)
             return
-        feed.failures += feed.failures + 1 < s.strikes or not self._table.is_quiet(now)
+        away = fault in AWAY
+        feed.failures += not away or feed.failures + 1 < s.strikes or not self._table.is_quiet(now)
         most, longest = s.backoff_most, s.pause_most
         rest = rest_after(feed.failures, strikes=s.strikes, pause=s.pause, most=most, longest=longest)
-        feed.rest(now, rest, quiet=s.quiet)
+        feed.rest(now, rest, quiet=s.quiet if away else rest)
 
     # -- grains ----------------------------------------------------------------
 

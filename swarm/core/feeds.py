@@ -8,8 +8,12 @@ from __future__ import annotations
 from attrs import define, field, frozen
 
 from swarm.core.rates import Quantiles, Rate
+from swarm.errors import Fault
 from swarm.model.peers import PeerID
 from swarm.model.ranges import ByteRange, RangeSet
+
+#: Who was not reached may be back at any moment; who answered badly will do so again.
+AWAY = (Fault.UNREACHABLE, Fault.SILENT)
 
 
 @frozen

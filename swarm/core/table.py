@@ -55,7 +55,7 @@ class DispatchSettings:
     strikes: int = 3  # from the third one on, which counts only while others bring something,
     pause: float = 60.0  # this, doubling,
     pause_most: float = 3600.0  # up to this,
-    quiet: float = 3.0  # but no rest is longer than this while nothing came from anybody for so long
+    quiet: float = 3.0  # but while nothing came from anybody for so long, who was not reached rests no longer
     tick: float = 0.1  # how often idle sources are reconsidered
 
     def budget(self, grains: Grains) -> int:

@@ -153,7 +153,7 @@ def test_a_delivered_span_forgives() -> None:
     pull.add_source(A, 0.0)
     pull.failed(only(pull.next(0.0)).id, 0.0, Fault.TRUNCATED)
     pull.failed(only(pull.next(1.0)).id, 1.0, Fault.TRUNCATED)
-    assert pull.next_due() == 4.0
+    assert pull.next_due() == 5.0
     deliver(pull, only(pull.next(5.0)), 5.1)
     first, second = pull.next(5.1)
     pull.failed(first.id, 5.1, Fault.TRUNCATED)

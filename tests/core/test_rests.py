@@ -41,7 +41,7 @@ def away(until: float, fault: Fault) -> Source:
 
 @given(
     st.lists(st.floats(0, 200), min_size=1, max_size=5),
-    st.sampled_from([Fault.UNREACHABLE, Fault.TRUNCATED, Fault.SILENT, Fault.BUSY]),
+    st.sampled_from([Fault.UNREACHABLE, Fault.SILENT, Fault.BUSY]),
 )
 @settings(deadline=None, max_examples=50)
 def test_when_all_are_away_the_first_that_is_back_is_found_within_seconds(
@@ -102,6 +102,12 @@ def test_while_another_brings_something_rests_are_kept(failing: int, fault: Faul
                 failures, strikes=s.strikes, pause=s.pause, most=s.backoff_most, longest=s.pause_most
             )
             assert gap >= least - 0.01
+
+
+def test_one_that_breaks_off_is_paused_although_nobody_else_brings_anything() -> None:
+    pull = Watched(4, {1: away(1e9, Fault.TRUNCATED)})
+    pull.run(limit=60.0)
+    assert [round(gap) for gap in pull.gaps(1)] == [1, 4, 60]
 
 
 def test_a_strike_counts_only_while_another_brings_something() -> None:
