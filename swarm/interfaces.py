@@ -354,8 +354,12 @@ class ITombstones(Interface):
     def buried(digest: Digest) -> bool:
         """Deleted, and not known to be put again since? Then it is pulled only from who has a newer copy."""
 
-    async def bury(digest: Digest, generation: int) -> None:
-        """Record a tombstone that opens ``generation``; an older one than known changes nothing. Durable."""
+    async def bury(digest: Digest, generation: int, owed_to: Iterable[PeerID] = ()) -> None:
+        """
+        Record a tombstone that opens ``generation``; an older one than known changes nothing. Durable.
+
+        :param owed_to: peers that have yet to hear of it, recorded with it or not at all; see :meth:`owe`.
+        """
 
     async def revive(digest: Digest, generation: int) -> None:
         """A copy of ``generation`` (or newer than known) was stored: no longer buried. Durable."""

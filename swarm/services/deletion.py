@@ -85,10 +85,11 @@ class Deletion:
         """
         peers = {peer.id: peer for peer in self._peers()}
         generation = self._tombstones.generation(digest)
-        if not self._tombstones.buried(digest):
+        if self._tombstones.buried(digest):
+            await self._tombstones.owe(digest, sorted(peers))
+        else:
             generation += 1
-        await self._tombstones.bury(digest, generation)
-        await self._tombstones.owe(digest, sorted(peers))
+            await self._tombstones.bury(digest, generation, sorted(peers))
         info = await self._remove(digest)
         told = await gather(self._deliver(peer, digest, generation) for peer in peers.values())
         confirmed, pending = [self._name], list[str]()

@@ -101,8 +101,15 @@ class Adoption:
                 continue
             for name in reversed(below):
                 inner = os.path.join(path, name)
-                if is_fan_out(name) and self._disk.stat(inner).is_directory:
+                if is_fan_out(name) and self._is_directory(inner):
                     stack.append((inner, digits + name))
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return self._disk.stat(path).is_directory
+        except OSError as e:
+            self.log.warn("cannot look at {path}: {error}", path=path, error=e)
+            return False
 
     def take(self, found: Found) -> Adopted:
         """Adopt one; the caller sees to it that nobody else works on this blob."""

@@ -9,7 +9,8 @@ Everything here blocks and may be called from any thread; one lock puts callers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import apsw
 from attrs import define, frozen
 from twisted.logger import Logger
 
-from swarm.errors import LocalError, StorageFull, StoreFailed
+from swarm.errors import LocalError, StorageFull, StoreFailed, VolumeReadOnly
 from swarm.model.digest import Digest
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
@@ -60,6 +61,17 @@ INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT(digest) DO UPDATE SET
     size = excluded.size, mtime_ns = excluded.mtime_ns,
     verified_at = excluded.verified_at, generation = excluded.generation
 """
+_OWE = "INSERT OR IGNORE INTO owed VALUES (?, ?)"
+#: What errors in writing are called; the first is a VFS's that knows no better.
+_LOST = frozenset(
+    [
+        apsw.SQLITE_IOERR,
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_FSYNC,
+        apsw.SQLITE_IOERR_DIR_FSYNC,
+        apsw.SQLITE_IOERR_TRUNCATE,
+    ]
+)
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 
@@ -107,6 +119,9 @@ class Catalog:
         self._database: apsw.Connection | None = None
         self._durable = False
         self.totals = Totals()
+        self.broken: Callable[[str], object] = lambda reason: None
+        """Told why when writing fails in a way after which nothing written here could be trusted."""
+        self._broken: str | None = None
         self.doubts = 0
         """How often rows may have gone missing, or been left over, since this was made."""
         self._settled = 0
@@ -147,8 +162,10 @@ class Catalog:
                     database.execute("PRAGMA synchronous = FULL; UPDATE state SET clean = 1")
             except apsw.Error as e:
                 self.log.warn("the catalog could not be closed cleanly: {error}", error=e)
-            finally:
+            try:
                 database.close()
+            except apsw.Error as e:  # it is closed; the next start takes in what its log holds
+                self.log.warn("the catalog's log could not be taken in: {error}", error=e)
 
     def _connect(self) -> apsw.Connection:
         database = apsw.Connection(self._path)
@@ -205,7 +222,11 @@ class Catalog:
         Run ``operation`` in one transaction; fsynced before this returns if ``durable``.
 
         :raises StorageFull, StoreFailed: it has no effect.
+        :raises VolumeReadOnly: an earlier one failed so that none can be trusted until the next start: what
+            SQLite's log lost in a failed sync would hide all that comes after it.
         """
+        if self._broken is not None:
+            raise VolumeReadOnly(f"the catalog is not written to since: {self._broken}")
 
         def transaction(database: apsw.Connection) -> _T:
             if durable is not self._durable:
@@ -221,7 +242,16 @@ class Catalog:
                 raise
             return result
 
-        return self.consult(transaction)
+        def noting(database: apsw.Connection) -> _T:
+            try:
+                return transaction(database)
+            except apsw.IOError as e:
+                if getattr(e, "extendedresult", apsw.SQLITE_IOERR) in _LOST:
+                    self._broken = f"the catalog: {e}"
+                    self.broken(self._broken)
+                raise
+
+        return self.consult(noting)
 
     def consult(self, question: Callable[[apsw.Connection], _T]) -> _T:
         """
@@ -378,6 +408,16 @@ class Catalog:
             self.doubts += 1
             self.log.warn("the catalog could not be written: {error}", error=e)
 
+    @contextmanager
+    def forgetting(self, digest: Digest) -> Iterator[None]:
+        """:meth:`forget` a blob that the block takes away; if it cannot, the disk is to be compared."""
+        self.forget(digest)
+        try:
+            yield
+        except BaseException:
+            self.doubts += 1
+            raise
+
     # -- hints ----------------------------------------------------------------
 
     def put_hint(self, digest: Digest, copies: int) -> None:
@@ -395,10 +435,18 @@ class Catalog:
 
     # -- tombstones -----------------------------------------------------------
 
-    def put_tombstone(self, digest: Digest, generation: int, buried: bool) -> None:
-        """Remember a tombstone as it now is. Durable."""
-        values = (digest.raw, generation, int(buried))
-        self._write("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
+    def put_tombstone(
+        self, digest: Digest, generation: int, buried: bool, owed_to: Iterable[PeerID] = ()
+    ) -> None:
+        """Remember a tombstone as it now is, and who has yet to hear of it. Durable."""
+        owed = [(digest.raw, peer.raw) for peer in owed_to]
+
+        def put(database: apsw.Connection) -> None:
+            values = (digest.raw, generation, int(buried))
+            database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", values)
+            database.executemany(_OWE, owed)
+
+        self.transact(put, durable=True)
 
     def tombstones(self) -> Sequence[tuple[Digest, int, bool]]:
         """All of them: (id, generation, buried)."""
@@ -414,10 +462,7 @@ class Catalog:
     def put_owed(self, digest: Digest, peers: Iterable[PeerID]) -> None:
         """These peers have yet to hear of the tombstone. Durable."""
         values = [(digest.raw, peer.raw) for peer in peers]
-        self.transact(
-            lambda database: database.executemany("INSERT OR IGNORE INTO owed VALUES (?, ?)", values),
-            durable=True,
-        )
+        self.transact(lambda database: database.executemany(_OWE, values), durable=True)
 
     def drop_owed(self, digest: Digest, peer: PeerID) -> None:
         """This one has."""

@@ -80,6 +80,7 @@ class FilesystemStore:
         self._work = Work(run_blocking)
         self._catalog = Catalog(self._layout.catalog, disk=disk)
         self._volume = Volume(path, settings, disk, clock, self._catalog.totals)
+        self._catalog.broken = self._volume.latch
         hashing = DeferredSemaphore(settings.hashers)
         self._open_files = OpenFiles(disk, clock, settings.open_files, settings.verify_after)
         self._publisher = Publisher(
@@ -173,6 +174,8 @@ class FilesystemStore:
 
     def _close(self) -> None:
         self._publisher.close()
+        if self._volume.read_only is not None:
+            self._catalog.doubts += 1  # what was not synced may look otherwise after power was lost
         self._catalog.close()
         if self._lock is not None:
             lock, self._lock = self._lock, None
@@ -337,8 +340,7 @@ class FilesystemStore:
         info = self._copies.stat(digest)
         if info is None:
             raise BlobMissing(digest)
-        if info.filename != name:
-            self._publisher.add_names(digest, (name,))
+        self._publisher.add_names(digest, (name,))
 
     async def delete(self, digest: Digest) -> BlobInfo:
         """See :meth:`IBlobStore.delete`."""

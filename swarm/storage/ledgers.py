@@ -76,10 +76,10 @@ class Tombstones:
         """See :meth:`ITombstones.buried`."""
         return self._known.get(digest, (0, False))[1]
 
-    async def bury(self, digest: Digest, generation: int) -> None:
+    async def bury(self, digest: Digest, generation: int, owed_to: Iterable[PeerID] = ()) -> None:
         """See :meth:`ITombstones.bury`."""
         if generation > self.generation(digest):
-            await self._set(digest, generation, True)
+            await self._set(digest, generation, True, tuple(owed_to))
 
     async def revive(self, digest: Digest, generation: int) -> None:
         """See :meth:`ITombstones.revive`."""
@@ -100,13 +100,15 @@ class Tombstones:
         rows = await self._work.in_thread(self._catalog.owed)
         return [(digest, self.generation(digest), peer) for digest, peer in rows]
 
-    async def _set(self, digest: Digest, generation: int, buried: bool) -> None:
+    async def _set(
+        self, digest: Digest, generation: int, buried: bool, owed_to: Sequence[PeerID] = ()
+    ) -> None:
         def write() -> None:
             # Not the blob's own lock: reading it to verify it may take minutes.
             with self._writing:
                 known = self._known.get(digest, (0, False))  # may be newer than when we were called
                 if generation > known[0] or (generation == known[0] and not buried):
-                    self._catalog.put_tombstone(digest, generation, buried)
+                    self._catalog.put_tombstone(digest, generation, buried, owed_to)
                     self._known[digest] = (generation, buried)
 
         await self._work.in_thread(write)

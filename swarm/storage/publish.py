@@ -14,6 +14,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from swarm.errors import StoreFailed
 from swarm.hashing import Sha512
 from swarm.interfaces import BlobInfo, Stored
 from swarm.model.digest import Digest
@@ -178,6 +179,9 @@ class Publisher:
         merged = names_file.merge(old, names)
         if merged != old:
             self._put(digest, NAMES, names_file.encode(merged))
+        else:  # written by one who could not sync it, perhaps
+            self._volume.check_writable()
+            self._steps.sync_directory(self._layout.blob(digest))
 
     def put_midstates(self, digest: Digest, midstates: Midstates) -> None:
         """Store a list durably; the caller sees to it that nobody else works on this blob."""
@@ -214,9 +218,11 @@ class Publisher:
         :raises StoreFailed: it could not be moved. It is no longer trusted either way.
         """
         self.log.error("{digest} is damaged: {reason}", digest=digest, reason=reason)
-        self._catalog.forget(digest)
         self._changed(digest)
-        with self._volume.guard("moving a damaged blob to quarantine"):
+        with (
+            self._catalog.forgetting(digest),
+            self._volume.guard("moving a damaged blob to quarantine"),
+        ):
             with suppress(FileNotFoundError):
                 self._disk.unlink(self._layout.file(digest, MIDSTATES))
             with suppress(FileNotFoundError):
@@ -230,14 +236,19 @@ class Publisher:
         directory = self._layout.blob(digest)
         with self._volume.guard("deleting a blob"):
             try:
-                size = self._disk.stat(self._layout.file(digest, DATA)).size
-            except FileNotFoundError:
+                with self._volume.guard("looking for a blob", write=False):
+                    size = self._disk.stat(self._layout.file(digest, DATA)).size
+            except StoreFailed as e:
+                if not isinstance(e.__cause__, FileNotFoundError):
+                    raise
+                if self._disk.exists(directory):  # taken away by one who could not sync it, perhaps
+                    self._steps.sync_directory(directory)
                 return None
             info = BlobInfo(digest, size, self.names(digest))
-            self._catalog.forget(digest)
-            for name in (DATA, MIDSTATES, NAMES, MIDSTATES + NEXT, NAMES + NEXT):
-                with suppress(FileNotFoundError):
-                    self._disk.unlink(self._layout.file(digest, name))
+            with self._catalog.forgetting(digest):
+                for name in (DATA, MIDSTATES, NAMES, MIDSTATES + NEXT, NAMES + NEXT):
+                    with suppress(FileNotFoundError):
+                        self._disk.unlink(self._layout.file(digest, name))
             self._steps.sync_directory(directory)
             self._changed(digest)
             with suppress(OSError):  # markers stay, and so does their directory

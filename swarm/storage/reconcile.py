@@ -100,7 +100,8 @@ class Reconciliation:
         """Ids only on the disk, or only in the catalog, from this part on; and where to go on."""
         differences: list[Digest] = []
         looked_at = 0
-        while part < _PARTS and looked_at < _PAGE:
+        outers = [name for name in self._names(self._layout.blobs) if is_fan_out(name)]
+        while (part := self._occupied(part, outers)) < _PARTS and looked_at < _PAGE:
             recorded = {
                 row.digest for row in self._catalog.page(_edge(part) or b"", 1 << 40, _edge(part + 1))
             }
@@ -109,6 +110,13 @@ class Reconciliation:
             looked_at += len(recorded | found)
             part += 1
         return part, differences
+
+    def _occupied(self, part: int, outers: Sequence[str]) -> int:
+        """The next part that has a row, or may have a blob: of a small store, most have neither."""
+        rows = self._catalog.page(_edge(part) or b"\xff" * 65, 1)
+        recorded = int(rows[0].digest.hex[:3], 16) if rows else _PARTS
+        on_disk = next((int(outer, 16) << 4 for outer in outers if int(outer, 16) >= part >> 4), _PARTS)
+        return min(recorded, max(part, on_disk))
 
     def _found(self, part: int) -> Iterator[Digest]:
         digits = f"{part:03x}"
@@ -132,7 +140,8 @@ class Reconciliation:
         row = self._catalog.row(digest)
         # A copy without a row was never acknowledged after the deletion: that would have revived it.
         if (row.generation if row else 0) < self._catalog.buried_at(digest):
-            self._publisher.remove(digest)
+            if self._publisher.remove(digest) is None:
+                self._catalog.forget(digest)  # power went when the file was gone and the row was not
             return
         with self._volume.guard("looking for a blob", write=False):
             try:

@@ -556,7 +556,8 @@ class TombstonesContract:
     async def test_debts_are_of_the_newest_generation_until_paid(self, rig: StoreRig) -> None:
         digest, stones = Digest.of(b"1"), rig.tombstones
         one, two = PeerID(b"1" * 32), PeerID(b"2" * 32)
-        await stones.bury(digest, 1)
+        await stones.bury(digest, 1, [one])
+        await stones.bury(digest, 1, [PeerID(b"3" * 32)])  # known: nothing changes
         await stones.owe(digest, [one, two])
         await stones.owe(digest, [one])
         assert list(await stones.owed()) == [(digest, 1, one), (digest, 1, two)]

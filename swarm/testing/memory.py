@@ -514,10 +514,11 @@ class MemoryTombstones:
         """See :meth:`ITombstones.buried`."""
         return self.known.get(digest, (0, False))[1]
 
-    async def bury(self, digest: Digest, generation: int) -> None:
+    async def bury(self, digest: Digest, generation: int, owed_to: Iterable[PeerID] = ()) -> None:
         """See :meth:`ITombstones.bury`."""
         if generation > self.generation(digest):
             self.known[digest] = (generation, True)
+            await self.owe(digest, owed_to)
 
     async def revive(self, digest: Digest, generation: int) -> None:
         """See :meth:`ITombstones.revive`."""

@@ -35,6 +35,8 @@ def _storage(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/storage/test_{name}.py" for name in names)
 
 
+_CRASH = ("tests/crash/test_power_loss.py",)
+
 _ALL = (
     # -- durability -------------------------------------------------------------
     Mutant(
@@ -159,6 +161,59 @@ _ALL = (
         "and abs(self._clock.seconds() - row.verified_at) < self._settings.verify_after",
         "",
         _storage("filesystem", "proving_reader"),
+    ),
+    Mutant(
+        "catalog-not-synced",
+        "hints, tombstones and peers survive a power cut",
+        "swarm.storage.catalog",
+        "{'FULL' if durable else 'NORMAL'}",
+        "NORMAL",
+        _CRASH,
+    ),
+    Mutant(
+        "unclean-start-believed",
+        "after a crash the counters are compared with the disk",
+        "swarm.storage.catalog",
+        "            self.doubts += not clean\n",
+        "",
+        _CRASH,
+    ),
+    Mutant(
+        "failed-sync-of-the-catalog-forgotten",
+        "what the catalog acknowledges after a failed sync survives a power cut",
+        "swarm.storage.catalog",
+        'if getattr(e, "extendedresult", apsw.SQLITE_IOERR) in _LOST:',
+        "if False:",
+        ("tests/crash/test_kth_call.py",),
+    ),
+    Mutant(
+        "tombstone-after-removal",
+        "a tombstone is durable before anything is removed",
+        "swarm.services.deletion",
+        "            await self._tombstones.bury(digest, generation, sorted(peers))\n",
+        """            await self._remove(digest)
+            await self._tombstones.bury(digest, generation, sorted(peers))
+""",
+        _CRASH,
+    ),
+    Mutant(
+        "deletion-not-synced",
+        "what was deleted does not come back after a power cut",
+        "swarm.storage.publish",
+        "            self._steps.sync_directory(directory)\n            self._changed(digest)\n",
+        "            self._changed(digest)\n",
+        _CRASH,
+    ),
+    Mutant(
+        "pull-forgotten-before-it-is-a-blob",
+        "a pull's files go when its blob is there, not before",
+        "swarm.storage.partial",
+        """        with self._volume.guard("publishing a pull"):
+""",
+        """        self._files.remove()
+        with self._volume.guard("publishing a pull"):
+""",
+        _CRASH,
     ),
     # -- proof ------------------------------------------------------------------
     Mutant(
@@ -348,8 +403,8 @@ _ALL = (
         "tombstone-not-owed",
         "a peer that was away hears of a deletion when it comes back",
         "swarm.services.deletion",
-        "        await self._tombstones.owe(digest, sorted(peers))\n",
-        "",
+        "await self._tombstones.bury(digest, generation, sorted(peers))",
+        "await self._tombstones.bury(digest, generation)",
         ("tests/services/test_deletion.py",),
     ),
     # -- doors ------------------------------------------------------------------

@@ -79,5 +79,7 @@ class _Database(apsw.VFSFile):
         except PowerLoss:
             return False
         except OSError as e:
-            raise (apsw.FullError if e.errno == errno.ENOSPC else apsw.IOError)(e.strerror) from e
+            # SQLite's own VFS knows no full disk in a sync.
+            full = e.errno == errno.ENOSPC and call != self._disk.synced
+            raise (apsw.FullError if full else apsw.IOError)(e.strerror) from e
         return True
