@@ -43,7 +43,7 @@ from swarm.pki.authority import (
     KeyType,
     generate_key,
 )
-from swarm.pki.files import PUBLIC, SECRET, write_file
+from swarm.pki.files import PUBLIC, SECRET, sync_directory, write_file
 from swarm.pki.parsing import is_authority, peer_id, read_certificates, read_crls, read_private_key
 
 CA = "ca.pem"
@@ -236,6 +236,7 @@ def ensure_identity(path: Path, name: str, at: Sequence[str] = (), *, now: datet
         shutil.rmtree(staging, ignore_errors=True)
         _make_lone(staging, name, at, now)
         os.rename(staging, path)
+        sync_directory(path.parent)
     except OSError as e:
         raise IdentityError(path, f"cannot be made ({e.strerror})") from e
     return True

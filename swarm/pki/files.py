@@ -28,7 +28,7 @@ def write_file(path: Path, data: bytes, *, mode: int, replace: bool = False) -> 
     :raises IdentityError: the file exists, or the disk refuses.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(path.parent, 0o700)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600, O_EXCL
         try:
             with open(handle, "wb") as file:
@@ -42,7 +42,7 @@ def write_file(path: Path, data: bytes, *, mode: int, replace: bool = False) -> 
                 _link_new(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as e:
         raise IdentityError(path, f"cannot be written ({e.strerror})") from e
 
@@ -70,7 +70,20 @@ def _link_new(name: str, path: Path) -> None:
         raise IdentityError(path, "exists already, and is never overwritten") from e
 
 
-def _sync_directory(path: Path) -> None:
+def _make(path: Path, mode: int = 0o777) -> None:
+    """Make a directory and those above it, durably."""
+    if not path.is_dir():
+        _make(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """
+    Make the names in a directory durable.
+
+    :raises OSError:
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -215,6 +215,14 @@ _ALL = (
 """,
         _CRASH,
     ),
+    Mutant(
+        "identity-not-synced",
+        "a node keeps its identity over a power cut after its first start",
+        "swarm.pki.directory",
+        "        sync_directory(path.parent)\n",
+        "",
+        ("tests/crash/test_identity.py",),
+    ),
     # -- proof ------------------------------------------------------------------
     Mutant(
         "put-of-other-bytes",
