@@ -16,6 +16,7 @@ from swarm.errors import Malformed
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]+")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _MAX_LENGTH = 2**63 - 1
 
@@ -96,6 +97,8 @@ def _check_host(headers: Headers, version: bytes) -> bytes:
 
 
 def _origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
+    if _CONTROL.search(target):
+        raise Malformed("a request target has no control characters")
     if b"#" in target:
         raise Malformed("a request target has no fragment")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
