@@ -150,7 +150,10 @@ class Deletion:
         except PeerError as e:
             self.log.info("tombstone of {digest} waits: {error}", digest=digest.short, error=e)
             return False
-        await self._tombstones.paid(digest, peer.id)
+        try:
+            await self._tombstones.paid(digest, peer.id)
+        except LocalError as e:  # it is told again, which harms nobody
+            self.log.error("cannot note who was told of {digest}: {error}", digest=digest.short, error=e)
         return True
 
     async def _remove(self, digest: Digest) -> BlobInfo | None:

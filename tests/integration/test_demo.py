@@ -51,6 +51,8 @@ def start(home: Path, our_env: dict[str, str], *arguments: str) -> subprocess.Po
         cwd=home,
         env=our_env,
         text=True,
+        # Who runs the tests in the background ignores SIGINT, and so would the demo.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

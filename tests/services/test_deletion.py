@@ -206,9 +206,17 @@ def test_deliveries_go_on_after_a_disk_failed(town: Town, said: list[str]) -> No
     town.deletion._tombstones = Failing(town.world.store.tombstones)  # type: ignore[assignment] # a twin
     town.world.tasks.start("delivering", town.deletion.deliver_forever())
     town.world.spend(11)
-    assert town.world.store.tombstones.debts and any("cannot deliver" in each for each in said)
+    assert town.world.store.tombstones.debts and any("cannot note" in each for each in said)
     town.world.spend(10)
     assert not town.world.store.tombstones.debts
+
+
+def test_a_disk_that_cannot_note_who_was_told_does_not_make_them_untold(town: Town, said: list[str]) -> None:
+    """Found by the simulation (seed 239): a traceback, and a peer that had confirmed was named as pending."""
+    town.deletion._tombstones = Failing(town.world.store.tombstones)  # type: ignore[assignment] # a twin
+    deleted = town.world.run(town.deletion.everywhere(DIGEST))
+    assert deleted.pending == () and town.holders == set()
+    assert any("cannot note" in each for each in said)
 
 
 def test_a_tombstone_that_the_disk_did_not_let_us_carry_out_is_carried_out_when_it_comes_again(

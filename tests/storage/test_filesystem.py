@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -304,6 +305,7 @@ def test_after_an_abort_nobody_waits_and_leaves_no_descriptor(tmp_path: Path) ->
     while not starting.called:
         threads.step()
     threads.all()
+    gc.collect()  # what earlier tests left open is not counted
     before = len(os.listdir("/proc/self/fd"))
     opening = Deferred.fromCoroutine(rig.store.writer(None))
     threads.all()
@@ -320,7 +322,7 @@ def test_after_an_abort_nobody_waits_and_leaves_no_descriptor(tmp_path: Path) ->
     given_up.addErrback(lambda failure: None)
     given_up.cancel()
     threads.all()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert rig.store.usage().bytes == 0
     rig.store.check_room(1 << 30)
 
