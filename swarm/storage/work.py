@@ -68,7 +68,7 @@ class Work:
             if not abandoned:
                 outcome.callback(result)
             elif isinstance(result, Failure):
-                self.log.debug("given up, and failed: {failure}", failure=result)
+                self.log.debug("given up, and failed: {error}", error=result.value)
             else:
                 release(result)
             while self._running == 0 and self._idle:

@@ -15,7 +15,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from swarm.errors import Fault, PeerError, StoreFailed
+from swarm.errors import Fault, LocalError, PeerError, StoreFailed
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.peers import Address, Peer, PeerID
@@ -280,8 +280,11 @@ async def delete_everywhere(play: Play) -> None:
         kind.setdefault(near, {None}).add(True)
     with play.told.change(buried, (away, True), *play.gone(BIG)):
         done = await _deletion(play).everywhere(digest)
-    if "near" in done.confirmed and not play.told.dead:
-        play.told.known((near, None))
+    assert play.told.dead or "near" in done.confirmed
+    with suppress(LocalError):  # it was told; whether that could be noted is another matter
+        owed = {peer for _, _, peer in await play.store.tombstones.owed()}
+        if NEAR.id not in owed and not play.told.dead:
+            play.told.known((near, None))
 
 
 async def obey_tombstone(play: Play) -> None:
