@@ -41,6 +41,9 @@ _S = TypeVar("_S")
 
 MIB = 1 << 20
 
+#: Bodies that a store may keep in memory, and such that it may not.
+SIZES = (10, MIB + 10)
+
 
 def pattern(size: int, seed: int = 0) -> bytes:
     """``size`` bytes that differ from grain to grain and from seed to seed."""
@@ -221,23 +224,28 @@ class BlobStoreContract:
         assert rig.store.usage().bytes == 1000
 
     async def test_more_or_fewer_bytes_than_declared_are_refused(self, rig: StoreRig) -> None:
-        longer = await rig.store.writer(10)
-        refuses(LengthMismatch, longer.write, b"eleven byte")
-        longer.abort()
-        shorter = await rig.store.writer(10)
-        shorter.write(b"nine byte")
-        await refused(LengthMismatch, shorter.finish())
-        await self._nothing_was_kept(rig)
+        for size in SIZES:
+            longer = await rig.store.writer(size)
+            refuses(LengthMismatch, longer.write, bytes(size + 1))
+            longer.abort()
+            shorter = await rig.store.writer(size)
+            shorter.write(bytes(size - 1))
+            await refused(LengthMismatch, shorter.finish())
+            await self._nothing_was_kept(rig)
 
     async def test_bytes_that_do_not_hash_to_what_was_expected_are_refused(self, rig: StoreRig) -> None:
-        writer = await rig.store.writer(5, expect=Digest.of(b"right"))
-        writer.write(b"wrong")
-        await refused(DigestMismatch, writer.finish())
-        assert await rig.store.stat(Digest.of(b"wrong")) is None
+        for size in SIZES:
+            right, wrong = pattern(size, 1), pattern(size, 2)
+            for length in (size, None):
+                writer = await rig.store.writer(length, expect=Digest.of(right))
+                writer.write(wrong)
+                await refused(DigestMismatch, writer.finish())
+                assert await rig.store.stat(Digest.of(wrong)) is None
+                assert await rig.store.stat(Digest.of(right)) is None
         await self._nothing_was_kept(rig)
-        right = await rig.store.writer(None, expect=Digest.of(b"right"))
-        right.write(b"right")
-        assert (await right.finish()).new
+        welcome = await rig.store.writer(None, expect=Digest.of(b"right"))
+        welcome.write(b"right")
+        assert (await welcome.finish()).new
 
     async def test_an_aborted_write_leaves_nothing(self, rig: StoreRig) -> None:
         writer = await rig.store.writer(None)
