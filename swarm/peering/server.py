@@ -20,19 +20,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from swarm.errors import BlobMissing, Malformed, Overloaded
-from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, ITombstones
+from swarm.errors import BlobMissing, Malformed
+from swarm.interfaces import IBlobReader, IBlobStore, ITombstones
 from swarm.model.digest import Digest
 from swarm.model.messages import Greeting
 from swarm.model.peers import Address, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
+from swarm.peering.reads import Uploads, check_cluster, describe, life, send_blob
 from swarm.peering.receiving import Replica, admit_replica
-from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_have, encode_names, parse_generation
-from swarm.web.bodies import conditions_of, send
+from swarm.peering.wire import GENERATION, parse_generation
 from swarm.web.errors import Refusal, answer_error
 from swarm.web.limits import WebLimits
-from swarm.web.ranges import Selection, select
 from swarm.web.routes import DigestConverter
 from swarm.web.site import Observer, StreamingSite
 
@@ -85,11 +84,13 @@ class PeerServer:
         identify: Callable[[Any], PeerID],
         clock: IReactorTime,
         limits: PeerLimits,
+        uploads: Uploads | None = None,
     ) -> None:
         """
         Begin.
 
         :param identify: whose connection a transport is: ``swarm.peering.tls.peer_id_of``.
+        :param uploads: counts those of other processes too, where there are any.
         """
         self._store = services.store
         self._tombstones = services.tombstones
@@ -103,7 +104,7 @@ class PeerServer:
         self._limits = limits
         self._app = self.app  # Klein keeps only a weak reference to what it bound
         self._routes = self._app.url_map.bind("node")
-        self.uploads = 0
+        self.uploads = uploads or Uploads()
 
     def site(self, limits: WebLimits, observer: Observer | None = None) -> StreamingSite:
         """The factory to listen with, behind ``swarm.peering.tls.server_endpoint``."""
@@ -119,9 +120,7 @@ class PeerServer:
         :raises SwarmError: it is refused.
         """
         self._sender(request)
-        cluster = request.getHeader(CLUSTER)
-        if cluster is not None and cluster != self._cluster:
-            raise Refusal(421, "this node belongs to another cluster")
+        check_cluster(request, self._cluster)
         route, arguments = self._routes.match(request.path.decode("ascii"), request.method.decode("ascii"))
         switch = SWITCHES[route]
         if switch is not None:
@@ -139,22 +138,9 @@ class PeerServer:
         if request.method == b"HEAD":
             await self._describe(request, digest)
             return
-        if self.uploads >= self._limits.uploads:
-            raise Overloaded("enough peers are served", self._limits.busy)
-        self.uploads += 1
-        try:
+        with self.uploads.another(self._limits):
             reader, have = await self._open(digest)
-            size = reader.info.size
-            selection = select("GET", conditions_of(request), digest.etag, size)
-            if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):
-                if selection.status == 200:
-                    reader.close()
-                    raise BlobMissing(digest)
-                selection = Selection(416)
-            self._set_fields(request, reader.info)
-            await send(request, reader, selection)
-        finally:
-            self.uploads -= 1
+            await send_blob(request, reader, life(self._tombstones, digest), have)
 
     async def _open(self, digest: Digest) -> tuple[IBlobReader, RangeSet | None]:
         try:
@@ -166,31 +152,13 @@ class PeerServer:
             return view.reader(), view.have
 
     async def _describe(self, request: StreamingRequest, digest: Digest) -> None:
-        info = await self._store.stat(digest)
+        info, have = await self._store.stat(digest), None
         if info is None:
             view = self._fetcher.serving(digest)
             if view is None:
                 raise BlobMissing(digest)
-            info = view.info
-            request.setHeader(HAVE, encode_have(view.have))
-        self._set_fields(request, info)
-        request.setHeader("Content-Length", str(info.size))
-        request.write(b"")
-        request.finish()
-
-    def _set_fields(self, request: StreamingRequest, info: BlobInfo) -> None:
-        for name, value in (
-            ("ETag", info.digest.etag),
-            ("Accept-Ranges", "bytes"),
-            ("Repr-Digest", info.digest.repr_digest),
-            ("Content-Type", "application/octet-stream"),
-        ):
-            request.setHeader(name, value)
-        if info.names:
-            request.setHeader(NAMES, encode_names(info.names))
-        generation = self._tombstones.generation(info.digest)
-        if generation and not self._tombstones.buried(info.digest):
-            request.setHeader(GENERATION, str(generation))
+            info, have = view.info, view.have
+        describe(request, info, life(self._tombstones, digest), have)
 
     @app.route("/blobs/<id:digest>/midstates", methods=["GET"])
     async def midstates(self, request: StreamingRequest, digest: Digest) -> bytes:

@@ -147,7 +147,7 @@ async def test_an_upload_given_up_makes_room_for_the_next(alpha: Node, beta: Nod
     assert (busy.value.fault, busy.value.retry_after) == (Fault.BUSY, 2)
     lane.close()
     assert await cancelled(running)
-    await eventually(lambda: beta.server.uploads == 0)
+    await eventually(lambda: beta.server.uploads.count == 0)
     await other.fetch(ByteRange(0, 1), Collector(0))
     other.close()
     await eventually(lambda: beta.site.connections == 0)
@@ -191,7 +191,7 @@ async def test_bytes_that_prove_wrong_midway_end_in_a_broken_connection(alpha: N
         await lane.fetch(ByteRange(0, len(data)), sink)
     assert broken.value.fault is Fault.TRUNCATED
     assert bytes(sink.data) == data[: len(sink.data)] and len(sink.data) <= 2 * MIB
-    await eventually(lambda: beta.server.uploads == 0)
+    await eventually(lambda: beta.server.uploads.count == 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -189,13 +189,13 @@ async def test_markers_and_switches_hold_for_peers_too(node: Node, asker: Node) 
 
 @pytest_twisted.ensureDeferred
 async def test_too_many_uploads_at_once_are_busy(node: Node, asker: Node) -> None:
-    node.server.uploads = 2
+    node.server.uploads.count = 2
     answer = await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9")
     assert (answer.status, answer.fields["retry-after"]) == (503, "2")
     assert (await ask(asker, node, f"HEAD {PATH}")).status == 200
-    node.server.uploads = 1
+    node.server.uploads.count = 1
     assert (await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9")).status == 206
-    assert node.server.uploads == 1
+    assert node.server.uploads.count == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,117 @@
+"""Reads of blobs on the peer port, as the node and each of its workers answer them.
+
+Decides how an answer looks and how many are given at once. Whether this process may serve a blob, and
+from where, was decided by who calls: ``swarm.peering.server``, or ``swarm.workers.peers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from swarm.errors import BlobMissing, Overloaded
+from swarm.interfaces import BlobInfo, IBlobReader, ITombstones
+from swarm.model.digest import Digest
+from swarm.model.ranges import RangeSet
+from swarm.peering.limits import PeerLimits
+from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_have, encode_names
+from swarm.web.bodies import conditions_of, send
+from swarm.web.errors import Refusal
+from swarm.web.ranges import Selection, select
+
+if TYPE_CHECKING:
+    from swarm.web.request import StreamingRequest
+
+
+class Uploads:
+    """
+    Answers with blob bytes that are under way.
+
+    :ivar count: in this process.
+    """
+
+    count = 0
+
+    @property
+    def everywhere(self) -> int:
+        """In all processes of this node."""
+        return self.count
+
+    @contextmanager
+    def another(self, limits: PeerLimits) -> Iterator[None]:
+        """
+        While it is under way.
+
+        :raises Overloaded: there are enough.
+        """
+        if self.everywhere >= limits.uploads:
+            raise Overloaded("enough peers are served", limits.busy)
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+def check_cluster(request: StreamingRequest, cluster: str) -> None:
+    """:raises Refusal: it is meant for another cluster."""
+    named = request.getHeader(CLUSTER)
+    if named is not None and named != cluster:
+        raise Refusal(421, "this node belongs to another cluster")
+
+
+def life(tombstones: ITombstones, digest: Digest) -> int:
+    """Which life of the id a copy that is here is of; 0: its first, or it is no more."""
+    return 0 if tombstones.buried(digest) else tombstones.generation(digest)
+
+
+def describe(
+    request: StreamingRequest, info: BlobInfo, generation: int, have: RangeSet | None = None
+) -> None:
+    """
+    Answer HEAD.
+
+    :param generation: see :func:`life`; 0 is not told.
+    :param have: what there is of the blob; None: all.
+    """
+    if have is not None:
+        request.setHeader(HAVE, encode_have(have))
+    _set_fields(request, info, generation)
+    request.setHeader("Content-Length", str(info.size))
+    request.write(b"")
+    request.finish()
+
+
+async def send_blob(
+    request: StreamingRequest, reader: IBlobReader, generation: int, have: RangeSet | None = None
+) -> None:
+    """
+    Answer GET; closes ``reader``.
+
+    :raises BlobMissing: all of it is asked for, and there is not all.
+    :raises SwarmError: as :func:`swarm.web.bodies.send`.
+    """
+    info = reader.info
+    selection = select("GET", conditions_of(request), info.digest.etag, info.size)
+    if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):
+        if selection.status == 200:
+            reader.close()
+            raise BlobMissing(info.digest)
+        selection = Selection(416)
+    _set_fields(request, info, generation)
+    await send(request, reader, selection)
+
+
+def _set_fields(request: StreamingRequest, info: BlobInfo, generation: int) -> None:
+    for name, value in (
+        ("ETag", info.digest.etag),
+        ("Accept-Ranges", "bytes"),
+        ("Repr-Digest", info.digest.repr_digest),
+        ("Content-Type", "application/octet-stream"),
+    ):
+        request.setHeader(name, value)
+    if info.names:
+        request.setHeader(NAMES, encode_names(info.names))
+    if generation:
+        request.setHeader(GENERATION, str(generation))
