@@ -281,7 +281,7 @@ _ALL = (
         "relay-convicted",
         "a peer that only passes on what it was given is not convicted for it",
         "swarm.core.trust",
-        "if own is not None and peer in self._whole:",
+        "if own is not None and peer in self._parties.whole:",
         "if own is not None:",
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
     ),
@@ -483,7 +483,7 @@ _ALL = (
     Mutant(
         "unverified-grains-served",
         "a node that is still pulling serves only what it verified",
-        "swarm.peering.server",
+        "swarm.peering.reads",
         "if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):",
         "if False:",
         ("tests/peering/test_server.py", "tests/peering/test_contract.py"),
