@@ -172,7 +172,7 @@ class Dispatch:
 
         Say so before the first :meth:`next`; then :meth:`verified` or :meth:`rejected`.
         """
-        self._table.picker.free.remove(self.grains.start(grain), self.grains.stop(grain))
+        self._table.picker.take(self.grains.start(grain), self.grains.stop(grain))
         self._ledger.arrive(grain)
 
     # -- bytes -----------------------------------------------------------------
@@ -237,7 +237,7 @@ class Dispatch:
         """The grain is proven good, fetched now or by an earlier run."""
         self._now = now
         table = self._table
-        table.picker.free.remove(self.grains.start(grain), self.grains.stop(grain))
+        table.picker.take(self.grains.start(grain), self.grains.stop(grain))
         table.picker.settle(grain)
         self._ledger.verify(grain)
         if table.doubled.pop(grain, None) is None:
@@ -342,7 +342,7 @@ class Dispatch:
         grain = self._table.parole_for(feed)
         if grain is not None:
             return self._table.launch_whole(feed, grain, pace.now)
-        chosen = self._urgent(feed, pace) or self._table.picker.spread(feed.have, self._length(feed, pace))
+        chosen = self._urgent(feed, pace) or self._table.picker.spread(feed.peer, self._length(feed, pace))
         if chosen is None or self._too_slow(feed, chosen, pace):
             return None
         return self._table.launch(feed, chosen, pace.now)

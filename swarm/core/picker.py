@@ -10,9 +10,11 @@ it to each of them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from itertools import pairwise
 from random import Random
 
+from attrs import frozen
+
+from swarm.core.rarity import Rarity, one_of, touched
 from swarm.model.grains import Grains
 from swarm.model.peers import PeerID
 from swarm.model.ranges import ByteRange, RangeSet
@@ -20,19 +22,60 @@ from swarm.model.ranges import ByteRange, RangeSet
 _RANDOM_FIRST = 4  # grains a puller takes at random before it looks at rarity
 
 
+@frozen
+class _Offer:
+    """What a partial source has, and the grains it has any byte of."""
+
+    have: RangeSet
+    bits: int
+    whole: bool  # has it all of each of those?
+
+    @classmethod
+    def of(cls, have: RangeSet, grains: Grains) -> _Offer:
+        edges = (edge for run in have for edge in (run.start, run.stop))
+        whole = all(edge % grains.grain == 0 or edge == grains.size for edge in edges)
+        return cls(have, touched(have, grains), whole)
+
+
 class Picker:
-    """The free bytes of one pull and the order in which they are wanted."""
+    """
+    The free bytes of one pull and the order in which they are wanted.
+
+    :ivar free: to be read; changed by :meth:`take` and :meth:`give` alone.
+    :ivar contested: do lists or sizes disagree? Then the last grain, which proves most, goes first anyway.
+    """
 
     def __init__(self, grains: Grains, random: Random) -> None:
         self.free = RangeSet()
-        self.free.add(0, grains.size)
+        self.contested = False
+        self.windows: dict[Hashable, ByteRange] = {}  # by reader: what it waits for
         self._grains = grains
         self._random = random
+        self._open = 0  # grains with a free byte
         self._picks = 0
         self._preferred: dict[int, None] = {}
-        self.windows: dict[Hashable, ByteRange] = {}  # by reader: what it waits for
-        self._haves: dict[PeerID, RangeSet | None] = {}
-        self._levels: list[tuple[int, RangeSet]] | None = None
+        self._offers: dict[PeerID, _Offer] = {}  # of partial sources
+        self._rarity = Rarity()
+        self.give(0, grains.size)
+
+    # -- what is free -----------------------------------------------------------
+
+    def give(self, start: int, stop: int) -> None:
+        """These bytes are free."""
+        if start < stop:
+            self.free.add(start, stop)
+            self._open |= (2 << self._grains.at(stop - 1)) - (1 << self._grains.at(start))
+
+    def take(self, start: int, stop: int) -> None:
+        """These are not: asked of somebody, or here."""
+        if start >= stop:
+            return
+        self.free.remove(start, stop)
+        first, last = self._grains.at(start), self._grains.at(stop - 1)
+        self._open &= ~((2 << last) - (1 << first))
+        for grain in (first, last):
+            if any(self.free.overlap(self._grains.start(grain), self._grains.stop(grain))):
+                self._open |= 1 << grain
 
     # -- what is wanted first --------------------------------------------------
 
@@ -61,16 +104,33 @@ class Picker:
 
     # -- who has what ----------------------------------------------------------
 
+    @property
+    def crowded(self) -> bool:
+        """Are there sources that have only a part? Then others pull this blob right now."""
+        return bool(self._offers)
+
     def source(self, peer: PeerID, have: RangeSet | None) -> None:
         """A source came, or has other bytes than before."""
-        if have is not None or self._haves.get(peer) is not None:
-            self._levels = None
-        self._haves[peer] = have
+        before = self._offers.get(peer)
+        if have is None:
+            self.drop(peer)
+        elif before is None or before.have != have:
+            offer = self._offers[peer] = _Offer.of(have, self._grains)
+            old = before.bits if before is not None else 0
+            self._rarity.add(offer.bits & ~old)
+            self._rarity.remove(old & ~offer.bits)
 
     def drop(self, peer: PeerID) -> None:
         """A source left."""
-        if self._haves.pop(peer, None) is not None:
-            self._levels = None
+        if (offer := self._offers.pop(peer, None)) is not None:
+            self._rarity.remove(offer.bits)
+
+    def has(self, peer: PeerID) -> bool:
+        """Is anything free that the source has?"""
+        offer = self._offers.get(peer)
+        if offer is None:
+            return bool(self._open)
+        return bool(self._open & offer.bits) and (offer.whole or bool(self.free & offer.have))
 
     # -- the choice ------------------------------------------------------------
 
@@ -101,23 +161,43 @@ class Picker:
         for window in self.windows.values():
             yield window.start, window.stop
 
-    def spread(self, have: RangeSet | None, length: int) -> ByteRange | None:
-        """Up to ``length`` free bytes that ``have`` offers, chosen for the good of the swarm."""
-        partial = len(self._haves) and any(each is not None for each in self._haves.values())
-        offered = self.free if have is None else self.free & have
-        if not offered:
-            return None
-        if self._picks < (_RANDOM_FIRST if partial else 1):
-            chosen = self._anywhere(offered, self._grains.grain)
-        elif partial:
-            levels = (offered & level for _, level in self._by_rarity())
-            chosen = self._anywhere(next(filter(None, levels)), length)
+    def spread(self, peer: PeerID, length: int) -> ByteRange | None:
+        """Up to ``length`` free bytes that a source offers, chosen for the good of the swarm."""
+        if not self._offers:
+            chosen = self._alone(length)
         else:
-            run = offered.longest()
-            assert run is not None, "offered is not empty"
-            chosen = self._tail(run, length)
-        self._picks += 1
+            offer = self._offers.get(peer)
+            chosen = self._among(self._open if offer is None else self._open & offer.bits, offer, length)
+        self._picks += chosen is not None
         return chosen
+
+    def _alone(self, length: int) -> ByteRange | None:
+        """The end of the largest gap, where everybody has all; the first time anywhere."""
+        if not self._picks and self._open:
+            return self._from(one_of(self._open, self._random), None, self._grains.grain)
+        run = self.free.longest()
+        return self._tail(run, length) if run is not None else None
+
+    def _among(self, able: int, offer: _Offer | None, length: int) -> ByteRange | None:
+        """A few at random, then one of the rarest of ``able``."""
+        first = self._picks < _RANDOM_FIRST
+        while able:
+            rarest = able if first else self._rarity.rarest(able)
+            grain = one_of(rarest, self._random)
+            chosen = self._from(grain, offer, self._grains.grain if first else length, rarest)
+            if chosen is not None:
+                return chosen
+            able &= ~(1 << grain)  # the free part of the grain and the offered one are two
+        return None
+
+    def _from(self, grain: int, offer: _Offer | None, length: int, also: int = 0) -> ByteRange | None:
+        """The first free run in a grain, and of what comes after it as much as is alike: about ``length``."""
+        last, edge = grain, self._grains.start(grain) + length
+        while self._grains.stop(last + 1) <= edge and also >> last + 1 & 1:
+            last += 1
+        return self._first(
+            self._grains.start(grain), self._grains.stop(last), None if offer is None else offer.have
+        )
 
     def _first(self, start: int, stop: int, have: RangeSet | None) -> ByteRange | None:
         for run in self.free.overlap(start, stop):
@@ -126,35 +206,6 @@ class Picker:
             for offered in have.overlap(run.start, run.stop):
                 return offered
         return None
-
-    def _anywhere(self, offered: RangeSet, length: int) -> ByteRange:
-        """The free part of a random grain, and what comes after it: about ``length`` bytes, to an edge."""
-        offset = self._random.randrange(offered.total)
-        runs = iter(offered)
-        run = next(runs)
-        while offset >= len(run):
-            offset -= len(run)
-            run = next(runs)
-        grain = self._grains.at(run.start + offset)
-        start, edge = self._grains.start(grain), self._grains.stop(grain)
-        return ByteRange(max(run.start, start), min(run.stop, max(edge, self._floor(start + length))))
-
-    def _by_rarity(self) -> list[tuple[int, RangeSet]]:
-        """All bytes of the blob by how many partial sources hold them, fewest first."""
-        if self._levels is None:
-            steps: dict[int, int] = {0: 0, self._grains.size: 0}
-            for have in self._haves.values():
-                for run in have or ():
-                    steps[run.start] = steps.get(run.start, 0) + 1
-                    steps[run.stop] = steps.get(run.stop, 0) - 1
-            edges = sorted(steps)
-            levels: dict[int, RangeSet] = {}
-            holders = 0
-            for start, stop in pairwise(edges):
-                holders += steps[start]
-                levels.setdefault(holders, RangeSet()).add(start, stop)
-            self._levels = sorted(levels.items(), key=lambda item: item[0])
-        return self._levels
 
     def _tail(self, run: ByteRange, length: int) -> ByteRange:
         """The end of the run: about ``length`` bytes from a grain's edge, leaving no crumb before it."""

@@ -149,7 +149,7 @@ class Table:
         )
         feed.cold = False
         if rival is None:
-            self.picker.free.remove(wanted.start, wanted.stop)
+            self.picker.take(wanted.start, wanted.stop)
         else:
             rival.rival = flight
             self.charged += len(wanted)
@@ -259,7 +259,7 @@ class Table:
             for flight in self.flights.values():
                 back.remove(flight.at, flight.stop)
         for run in back:
-            self.picker.free.add(run.start, run.stop)
+            self.picker.give(run.start, run.stop)
 
     def cut(self, flight: Flight, stop: int, now: float) -> None:
         """Shorten a flight; what is queued behind it is off, for its lane ends there."""
@@ -292,10 +292,12 @@ class Table:
         """Is anything free, or on parole, that the source could bring?"""
         if self.parole_for(feed) is not None:
             return True
-        return bool(self.picker.free if feed.have is None else self.picker.free & feed.have)
+        return self.picker.has(feed.peer)
 
     def parole_for(self, feed: Feed) -> int | None:
         """A grain on parole that waits for a source like this one."""
+        if not self.ledger.parole:
+            return None
         return next((grain for grain in self.ledger.waiting() if self.may_redeem(feed, grain)), None)
 
     def may_redeem(self, feed: Feed, grain: int) -> bool:

@@ -27,12 +27,19 @@ def have(*grains: int) -> RangeSet:
 
 def take(p: Picker, chosen: ByteRange | None) -> ByteRange:
     assert chosen is not None
-    p.free.remove(chosen.start, chosen.stop)
+    p.take(chosen.start, chosen.stop)
     return chosen
 
 
+def leave(p: Picker, *runs: ByteRange) -> None:
+    """Only these are free."""
+    p.take(0, 1 << 40)
+    for run in runs:
+        p.give(run.start, run.stop)
+
+
 def test_two_pullers_begin_at_different_grains() -> None:
-    starts = {picker(seed=seed).spread(None, G) for seed in range(20)}
+    starts = {picker(seed=seed).spread(peer(1), G) for seed in range(20)}
     assert len(starts) > 5
     assert all(each is not None and len(each) == G for each in starts)
 
@@ -40,26 +47,33 @@ def test_two_pullers_begin_at_different_grains() -> None:
 def test_then_the_largest_gap_is_filled_from_its_end() -> None:
     p = picker()
     p.source(peer(1), None)
-    p.spread(None, G)
-    p.free = RangeSet([ByteRange(0, 500), ByteRange(600, 1500), ByteRange(1600, 1700)])
-    assert take(p, p.spread(None, 2 * G)) == ByteRange(1300, 1500)
-    assert take(p, p.spread(None, 250)) == ByteRange(1100, 1300)
+    p.spread(peer(1), G)
+    leave(p, ByteRange(0, 500), ByteRange(600, 1500), ByteRange(1600, 1700))
+    assert take(p, p.spread(peer(1), 2 * G)) == ByteRange(1300, 1500)
+    assert take(p, p.spread(peer(1), 250)) == ByteRange(1100, 1300)
 
 
 def test_a_span_begins_at_a_grain_edge_and_leaves_no_crumb() -> None:
     p = picker()
-    p.spread(None, G)
-    p.free = RangeSet([ByteRange(130, 300)])
-    assert p.spread(None, G) == ByteRange(130, 300)
-    p.free = RangeSet([ByteRange(120, 500)])
-    assert p.spread(None, G) == ByteRange(400, 500)
-    p.free = RangeSet([ByteRange(120, 180)])
-    assert p.spread(None, G) == ByteRange(120, 180)
+    p.spread(peer(1), G)
+    leave(p, ByteRange(130, 300))
+    assert p.spread(peer(1), G) == ByteRange(130, 300)
+    leave(p, ByteRange(120, 500))
+    assert p.spread(peer(1), G) == ByteRange(400, 500)
+    leave(p, ByteRange(120, 180))
+    assert p.spread(peer(1), G) == ByteRange(120, 180)
 
 
 def test_what_a_source_does_not_have_is_not_picked() -> None:
     p = picker()
-    assert p.spread(RangeSet(), G) is None
+    p.source(peer(1), RangeSet())
+    p.source(peer(2), have(3))
+    assert p.spread(peer(1), G) is None and not p.has(peer(1))
+    assert p.has(peer(2))
+    leave(p, ByteRange(310, 320))
+    assert p.has(peer(2)) and p.spread(peer(2), G) == ByteRange(310, 320)
+    p.source(peer(2), RangeSet([ByteRange(330, 400)]))
+    assert not p.has(peer(2)), "it has another part of the grain"
     assert p.urgent(RangeSet(), G) is None
 
 
@@ -119,14 +133,14 @@ def test_among_partial_sources_the_rarest_bytes_go_first_after_four_random_grain
     p.source(peer(2), have(0, 1, 2, 3, 4, 5, 6, 7))
     p.source(peer(3), have(0, 1, 2, 3, 4, 5, 6, 7))
     for _ in range(4):
-        chosen = p.spread(None, 5 * G)
+        chosen = p.spread(peer(1), 5 * G)
         assert chosen is not None and len(chosen) == G, "random ones are single grains"
-    rarest = p.spread(None, 9 * G)
+    rarest = p.spread(peer(1), 9 * G)
     assert rarest in (ByteRange(800, 1000), ByteRange(900, 1000)), (
         "from a random grain on, to the end of the run"
     )
-    p.free.remove(800, 1000)
-    common = p.spread(have(*range(8)), 9 * G)
+    p.take(800, 1000)
+    common = p.spread(peer(2), 9 * G)
     assert common is not None and common.stop == 800
 
 
@@ -137,7 +151,7 @@ def test_pullers_that_know_the_same_ask_for_different_grains_of_the_rarest() -> 
         p.source(peer(1), None)
         p.source(peer(2), have(*range(50)))
         for _ in range(5):
-            chosen = p.spread(None, G)
+            chosen = p.spread(peer(1), G)
         assert chosen is not None and chosen.start >= 50 * G, "what nobody else offers"
         asked.add(chosen)
     assert len(asked) > 15
@@ -147,16 +161,16 @@ def test_rarity_follows_sources_that_gain_and_leave() -> None:
     p = picker(4)
     p.source(peer(1), have(0, 1))
     for _ in range(4):
-        p.spread(None, G)
-    assert p.spread(None, 4 * G) in (ByteRange(200, 400), ByteRange(300, 400))
+        p.spread(peer(9), G)
+    assert p.spread(peer(9), 4 * G) in (ByteRange(200, 400), ByteRange(300, 400))
     p.source(peer(1), have(2, 3))
-    assert p.spread(None, 4 * G) in (ByteRange(0, 200), ByteRange(100, 200))
+    assert p.spread(peer(9), 4 * G) in (ByteRange(0, 200), ByteRange(100, 200))
     p.drop(peer(1))
     p.drop(peer(1))
-    assert p.spread(None, 4 * G) == ByteRange(0, 400)
+    assert p.spread(peer(9), 4 * G) == ByteRange(0, 400)
     p.source(peer(2), have(2))
     p.source(peer(2), None)
-    assert p.spread(None, 4 * G) == ByteRange(0, 400)
+    assert p.spread(peer(9), 4 * G) == ByteRange(0, 400)
 
 
 @given(
@@ -178,7 +192,7 @@ def test_whatever_is_picked_is_free_offered_and_not_too_much(
     p = picker(grains, seed, short)
     size = grains * G - short
     for start, count in taken:
-        p.free.remove(start, start + count)
+        p.take(start, start + count)
     offered = RangeSet() if offers else None
     for start, count in offers:
         assert offered is not None
@@ -186,8 +200,8 @@ def test_whatever_is_picked_is_free_offered_and_not_too_much(
     p.source(peer(1), offered)
     for _ in range(200):
         possible = p.free if offered is None else p.free & offered
-        chosen = p.spread(offered, length)
-        assert (chosen is None) == (not possible)
+        chosen = p.spread(peer(1), length)
+        assert (chosen is None) == (not possible) == (not p.has(peer(1)))
         if chosen is None:
             break
         assert possible.covers(chosen.start, chosen.stop)
