@@ -20,9 +20,10 @@ gave ``e``. SHA-512's compression is taken to resist (free-start) collisions, so
   offers a refuted list, never sends a grain that fails its own list, and never sends bytes that
   miss a proven end from a proven start. These three, and offering two lists, are the only proofs.
 
-Grains of several senders prove nobody. A peer that holds only a part is a *relay*: it may pass
-on what somebody else made it believe, so its bytes never convict it. It must not offer a list
-before its own copy is complete, else it could be framed by a list it was given.
+Grains of several senders prove nobody. A peer that holds only a part is a *relay*: it passes on
+any grain that is accepted by the list it works with (:meth:`Trust.releasable`), so what it sends is what
+somebody else made it believe, and its bytes never convict it. It must not offer a list before its own
+copy is complete. Why nobody honest is framed by that is argued in ``swarm.core.parties``.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from collections.abc import Iterator, Mapping
 from attrs import define, field
 
 from swarm.core.evidence import Findings, Judgement, Proof
+from swarm.core.parties import Parties
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.midstates import IV, Midstates
 from swarm.model.peers import PeerID
+from swarm.model.ranges import RangeSet
 
 
 class _State(enum.IntEnum):
@@ -62,8 +65,7 @@ class Trust:
         self._claims: list[_Claim] = []  # live lists, in the order they were first offered
         self._working: _Claim | None = None
         self._own: dict[PeerID, _Claim] = {}
-        self._whole: set[PeerID] = set()
-        self._relays: set[PeerID] = set()
+        self._parties = Parties()
         self._state = bytearray(grains.count)
         self._accepted = 0
         self._held: set[int] = set()
@@ -86,11 +88,14 @@ class Trust:
 
         Whoever once was a partial holder stays a relay for this pull: bytes it sent then may be judged later.
         """
-        if not complete:
-            self._relays.add(peer)
-            self._whole.discard(peer)
-        elif peer not in self._relays:
-            self._whole.add(peer)
+        self._parties.claim(peer, complete=complete)
+
+    def amend(self, peer: PeerID, have: RangeSet | None) -> None:
+        """A relay says what it has by now (None: all). Without what failed it is let go, a few times."""
+        failures = self._failures.get(peer, {})
+        offered = have is not None and any(self.grains.start(each) in have for each in failures)
+        if failures and not offered and self._parties.amends(peer):
+            del self._failures[peer]
 
     def offer(self, peer: PeerID, midstates: Midstates) -> Judgement:
         """Take a peer's list; it must be for this ledger's grains. A convicted peer's is ignored."""
@@ -213,6 +218,11 @@ class Trust:
     def convicted(self) -> frozenset[PeerID]:
         """Peers proven to lie about this blob."""
         return frozenset(self._proven)
+
+    @property
+    def relays(self) -> frozenset[PeerID]:
+        """Peers whose bytes convict them of nothing in this pull."""
+        return frozenset(self._parties.relays)
 
     def midstates(self) -> Midstates:
         """The proven list of a complete pull."""
@@ -348,7 +358,7 @@ class Trust:
             self._senders.pop(grain, None)
             for peer, failures in list(self._failures.items()):
                 # A failure that the working list does not confirm was forgiven when it was adopted.
-                if peer in self._whole and working.midstates.before(grain) in failures.get(grain, {}):
+                if peer in self._parties.whole and working.midstates.before(grain) in failures.get(grain, {}):
                     self._prove(found, peer, grain, "data", "its bytes miss a proven end from a proven start")
 
     # -- peers ----------------------------------------------------------------
@@ -360,12 +370,12 @@ class Trust:
             return
         if own is not None and self._passes(own, grain, ends):
             return  # it agrees with itself: a dispute between lists
-        if own is not None and peer in self._whole:
+        if own is not None and peer in self._parties.whole:
             self._prove(found, peer, grain, "data", "its bytes fail its own list")
             return
         self._failures.setdefault(peer, {})[grain] = dict(ends)
         found.suspended.add(peer)
-        if own is None and peer not in self._relays:
+        if own is None and peer not in self._parties.partial:
             found.need_list_of.add(peer)
 
     def _forgive(self, peer: PeerID, grain: int) -> None:

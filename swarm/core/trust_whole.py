@@ -18,10 +18,12 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from swarm.core.evidence import Findings, Judgement, Proof
+from swarm.core.parties import Parties
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
 from swarm.model.peers import PeerID
+from swarm.model.ranges import RangeSet
 
 
 @frozen
@@ -35,13 +37,13 @@ class _Received:
 class WholeTrust:
     """One pull's ledger without midstates."""
 
-    def __init__(self, digest: Digest, grains: Grains) -> None:
+    def __init__(self, digest: Digest, grains: Grains, relays: Iterable[PeerID] = ()) -> None:
+        """:param relays: who was one in this pull before: :attr:`swarm.core.trust.Trust.relays`."""
         self.digest = digest
         self.grains = grains
         self._now: dict[int, _Received] = {}
         self._before: set[tuple[int, PeerID, bytes]] = set()  # of failed attempts, single senders only
-        self._relays: set[PeerID] = set()
-        self._whole: set[PeerID] = set()
+        self._parties = Parties(relays=set(relays))
         self._proven: dict[PeerID, Proof] = {}
         self._tried: set[PeerID] = set()  # on parole, and failed
         self._sole: PeerID | None = None
@@ -52,11 +54,10 @@ class WholeTrust:
 
     def claim(self, peer: PeerID, *, complete: bool) -> None:
         """Note what a peer says it holds; see :meth:`swarm.core.trust.Trust.claim`."""
-        if not complete:
-            self._relays.add(peer)
-            self._whole.discard(peer)
-        elif peer not in self._relays:
-            self._whole.add(peer)
+        self._parties.claim(peer, complete=complete)
+
+    def amend(self, peer: PeerID, have: RangeSet | None) -> None:
+        """Nobody is suspended here, so nobody is let go."""
 
     def offer(self, peer: PeerID, midstates: Midstates) -> Judgement:
         """Lists are of no use here: nothing could be compared with them."""
@@ -92,7 +93,7 @@ class WholeTrust:
             self._complete = True
             found.accepted.update(self._now)
             for grain, peer, other in sorted(self._before):
-                if other != self._now[grain].hash and peer in self._whole:
+                if other != self._now[grain].hash and peer in self._parties.whole:
                     self._prove(found, peer, grain, "its grain differs from the proven one")
             return found.judgement()
         senders = {peer for received in self._now.values() for peer in received.senders}
@@ -100,7 +101,7 @@ class WholeTrust:
         if alone:
             (peer,) = senders
             self._tried.add(peer)
-            if peer in self._whole:
+            if peer in self._parties.whole:
                 self._prove(found, peer, None, "every byte came from it, and the whole is wrong")
         self._failed = True
         self._sole = None
@@ -117,7 +118,7 @@ class WholeTrust:
         :return: None if nobody is left: the pull has failed.
         """
         assert self._failed and not self._complete
-        left = [peer for peer in candidates if peer in self._whole and peer not in self._tried]
+        left = [peer for peer in candidates if peer in self._parties.whole and peer not in self._tried]
         if not left:
             return None
         sent = {peer: sum(each.senders == (peer,) for each in self._now.values()) for peer in left}
@@ -206,6 +207,11 @@ class WholeTrust:
     def suspended(self) -> frozenset[PeerID]:
         """On parole everybody waits but one; this is about nobody in particular."""
         return frozenset()
+
+    @property
+    def relays(self) -> frozenset[PeerID]:
+        """See :attr:`swarm.core.trust.Trust.relays`."""
+        return frozenset(self._parties.relays)
 
     @property
     def convicted(self) -> frozenset[PeerID]:

@@ -6,11 +6,13 @@ import hashlib
 
 import pytest
 
+from swarm.core.parties import AMENDS
 from swarm.core.trust import Judgement, Trust
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.midstates import IV, Midstates
 from swarm.model.peers import PeerID
+from swarm.model.ranges import ByteRange, RangeSet
 
 GRAIN = 128
 
@@ -263,9 +265,72 @@ def test_a_relay_is_suspended_and_never_convicted_by_its_bytes(trust: Trust) -> 
     trust.claim(B, complete=True)
     trust.offer(A, listed(TRUE))
     judgement = receive(trust, 3, B, data=FORGED[3])
-    assert judgement.suspended == (B,) and judgement.need_list_of == ()
+    assert judgement.suspended == (B,)
     assert not receive(trust, 3, A).proofs
     assert not trust.offer(B, listed(TRUE)).proofs and trust.suspended == {B}
+    assert trust.relays == {B}
+
+
+def test_a_relay_has_a_list_to_offer_once_it_is_complete(trust: Trust) -> None:
+    """It may be the only honest holder there is, and the lists there are those of liars who agree."""
+    trust.offer(A, listed(TRUE))
+    for complete, needed in ((False, ()), (True, (B,))):
+        trust.claim(B, complete=complete)
+        assert receive(trust, 3, B, data=FORGED[3]).need_list_of == needed
+
+
+def test_a_holder_that_lost_the_blob_and_passes_on_lies_is_not_framed_by_its_own_list(trust: Trust) -> None:
+    """L's bytes reach B after B offered the true list, and before we hear anything but the answer itself."""
+    trust.claim(B, complete=True)
+    assert not trust.offer(B, listed(TRUE)).proofs
+    trust.claim(B, complete=False)  # what the answer says, before its bytes
+    assert not receive(trust, 2, B, data=FORGED[2]).proofs
+    assert trust.suspended == {B}
+    trust.offer(A, listed(TRUE))
+    assert not receive(trust, 2, A).proofs
+    assert not receive(trust, 3, A).proofs, "a proven end missed from a proven start"
+    assert trust.convicted == frozenset()
+
+
+def test_without_that_step_it_would_have_been(trust: Trust) -> None:
+    trust.claim(B, complete=True)
+    trust.offer(B, listed(TRUE))
+    assert [proof.peer for proof in receive(trust, 2, B, data=FORGED[2]).proofs] == [B]
+
+
+def test_bytes_sent_by_a_relay_are_not_held_against_the_holder_it_became(trust: Trust) -> None:
+    trust.claim(B, complete=False)
+    receive(trust, 1, B, data=FORGED[1])  # nobody has a list yet: held
+    trust.claim(B, complete=True)
+    trust.offer(B, listed(TRUE))
+    for grain in (2, 3):
+        receive(trust, grain, B)
+    assert trust.convicted == frozenset() and not receive(trust, 1, A).proofs
+
+
+def test_a_relay_that_takes_back_what_failed_is_let_go_a_few_times(trust: Trust) -> None:
+    trust.claim(B, complete=False)
+    trust.offer(A, listed(TRUE))
+    words = (RangeSet([ByteRange(0, GRAIN)]), RangeSet(), None)
+    assert len(words) == AMENDS
+    for word in words:
+        assert receive(trust, 1, B, data=FORGED[1]).suspended == (B,)
+        trust.amend(B, RangeSet([ByteRange(0, 2 * GRAIN)]))
+        assert trust.suspended == {B}, "it offers it still"
+        trust.amend(B, word)
+        assert trust.suspended == frozenset()
+    receive(trust, 1, B, data=FORGED[1])
+    trust.amend(B, None)
+    assert trust.suspended == {B}, "once too often"
+
+
+def test_taking_back_is_for_relays_that_failed(trust: Trust) -> None:
+    trust.offer(A, listed(TRUE))
+    trust.claim(B, complete=True)
+    trust.amend(B, RangeSet())
+    receive(trust, 1, B, data=FORGED[1])
+    trust.amend(B, RangeSet())
+    assert trust.suspended == {B}
 
 
 def test_a_whole_holder_that_turns_out_partial_becomes_a_relay(trust: Trust) -> None:

@@ -112,6 +112,17 @@ def test_a_relay_is_neither_convicted_nor_put_on_parole() -> None:
     assert not trust.verdict(True).proofs
 
 
+def test_who_was_a_relay_before_the_ledger_changed_is_one_still() -> None:
+    before = ledger()
+    before.claim(A, complete=False)
+    trust = WholeTrust(before.digest, before.grains, before.relays)
+    trust.claim(A, complete=True)
+    receive(trust, {0: (A,), 1: (A,), 2: (A,)}, b"bad")
+    assert not trust.verdict(False).proofs
+    trust.amend(A, None)
+    assert trust.suspended == frozenset()
+
+
 def test_on_parole_bytes_of_others_are_refused() -> None:
     trust = ledger(1)
     receive(trust, {0: (A, B)})
