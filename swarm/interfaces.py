@@ -19,7 +19,7 @@ from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.model.ranges import ByteRange
+from swarm.model.ranges import ByteRange, RangeSet
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -380,6 +380,10 @@ class ITombstones(Interface):
 class ILane(Interface):
     """One keep-alive connection to one peer for one pull."""
 
+def untold(have: RangeSet | None) -> None:
+    """Who does not want to know what a peer has by now."""
+
+
     peer: Peer = Attribute("Who is at the other end.")
 
     async def fetch(span: ByteRange, sink: Callable[[int, Sequence[memoryview]], None]) -> None:
@@ -415,8 +419,15 @@ class IPeerClient(Interface):
     async def midstates(peer: Peer, digest: Digest, size: int) -> Midstates:
         """:raises PeerError: MISSING, or GARBLED if it is not a list for ``size``."""
 
-    def lane(peer: Peer, digest: Digest, size: int) -> ILane:
-        """A lane to the peer; it connects on its first fetch."""
+    def lane(
+        peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+    ) -> ILane:
+        """
+        A lane to the peer; it connects on its first fetch.
+
+        :param told: called with what the peer says in each answer that it has by then (None: all), before
+            ``sink`` gets a byte of that answer.
+        """
 
     async def push(
         peer: Peer,
@@ -463,3 +474,4 @@ __all__ = [
     "Stored",
     "Usage",
 ]
+    "untold",

@@ -15,14 +15,14 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
 from swarm.errors import Fault, Malformed, PeerError
-from swarm.interfaces import BlobInfo, ILane, IPeerClient
+from swarm.interfaces import BlobInfo, ILane, IPeerClient, untold
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
 from swarm.model.messages import Greeting
 from swarm.model.midstates import Midstates, encoded_length
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.model.ranges import parse_have
+from swarm.model.ranges import RangeSet, parse_have
 from swarm.peering.exchange import Ask, Exchanges, Reply
 from swarm.peering.faults import fault_of_status
 from swarm.peering.lane import Lane
@@ -85,7 +85,9 @@ class PeerClient:
         """Abort all connections but those of lanes, which belong to who took them."""
         self._exchanges.close()
 
-    def lane(self, peer: Peer, digest: Digest, size: int) -> ILane:
+    def lane(
+        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+    ) -> ILane:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         return Lane(
             peer,
@@ -96,6 +98,7 @@ class PeerClient:
             clock=self._clock,
             cluster=self._introduce().cluster,
             limits=self._limits,
+            told=told,
         )
 
     async def locate(self, peer: Peer, digest: Digest) -> Holding | None:

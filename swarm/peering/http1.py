@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from swarm.errors import Fault, Malformed
 from swarm.model.digest import Digest
-from swarm.model.ranges import ByteRange, parse_content_range
+from swarm.model.ranges import ByteRange, RangeSet, parse_content_range, parse_have
 
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -26,6 +26,13 @@ _LENGTH = re.compile(r"\d{1,19}", re.ASCII)
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
 _SECONDS = re.compile(r"\d{1,6}", re.ASCII)
 _LONGEST_RETRY = 3600
+
+
+@frozen
+class Told:
+    """What the peer says it has by now, before the bytes or the refusal that its answer is; None: all."""
+
+    have: RangeSet | None
 
 
 @frozen
@@ -54,7 +61,7 @@ class Broken:
     detail: str
 
 
-Event = Arrived | Answered | Broken
+Event = Told | Arrived | Answered | Broken
 
 
 @frozen
@@ -146,6 +153,7 @@ class Answers:
         self._offset = 0
         self._views: list[memoryview] = []
         self._held = 0
+        self._have: tuple[str, RangeSet] = "", RangeSet()  # as it was told last; mostly it is told again
 
     def expect(self, span: ByteRange) -> None:
         """A request for ``span`` was sent."""
@@ -238,6 +246,7 @@ class Answers:
             return rest
         self._spent = 0
         self._judge(answer)
+        self._hear(answer, events)
         if not self._left:
             events.append(self._finish())
         return rest
@@ -276,6 +285,17 @@ class Answers:
         if length != len(span):
             raise _Break(Fault.WRONG_RANGE, f"Content-Length {length} for {len(span)} bytes")
         self._left, self._offset = length, span.start
+
+    def _hear(self, head: Head, events: list[Event]) -> None:
+        """A holder that answers with bytes and does not say which it has has them all."""
+        value = head.one("swarm-have")
+        if value is None:
+            if self._refused is None:
+                events.append(Told(None))
+        elif head.status != 404:
+            if value != self._have[0]:
+                self._have = value, parse_have(value, self._size)
+            events.append(Told(self._have[1]))
 
     def _check_validators(self, head: Head) -> None:
         etag = head.one("etag")

@@ -34,12 +34,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.errors import Fault, PeerError
-from swarm.interfaces import ILane
+from swarm.interfaces import ILane, untold
 from swarm.model.digest import Digest
 from swarm.model.peers import Peer, PeerID
-from swarm.model.ranges import ByteRange
+from swarm.model.ranges import ByteRange, RangeSet
 from swarm.peering.faults import fault_of
-from swarm.peering.http1 import Answered, Answers, Arrived, Broken
+from swarm.peering.http1 import Answered, Answers, Arrived, Event, Told
 from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter
@@ -74,18 +74,21 @@ class Lane:
         cluster: str,
         limits: PeerLimits,
         take: Callable[[], Meter | None] = lambda: None,
+        told: Callable[[RangeSet | None], None] = untold,
     ) -> None:
         """
         Begin without a connection.
 
         :param endpoint: dials the peer, and admits only it.
         :param take: gives up an idle connection to it, if there is one; see ``swarm.peering.exchange``.
+        :param told: see :meth:`~swarm.interfaces.IPeerClient.lane`.
         """
         self.peer = peer
         self._digest = digest
         self._size = size
         self._endpoint = endpoint
         self._take_over = take
+        self._told = told
         self._clock = clock
         self._limits = limits
         self._head = (
@@ -277,8 +280,10 @@ class Lane:
         for event in wire.answers.flush():
             self._take(event)
 
-    def _take(self, event: Arrived | Answered | Broken) -> None:
-        if isinstance(event, Arrived):
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Told):
+            self._told(event.have)
+        elif isinstance(event, Arrived):
             want, self._handed = self._wants[0], self._heard
             try:
                 want.sink(event.offset, event.views)

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from swarm.errors import BlobMissing, Fault, LocalError, Malformed, PeerError
-from swarm.interfaces import BlobInfo, IBlobReader, ILane, IPeerClient
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, IPeerClient, untold
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
@@ -187,9 +187,11 @@ class LoopbackClient:
             raise PeerError(peer.id, Fault.GARBLED, f"a midstate list for {midstates.grains.size} bytes")
         return midstates
 
-    def lane(self, peer: Peer, digest: Digest, size: int) -> ILane:
+    def lane(
+        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+    ) -> ILane:
         """See :class:`~swarm.interfaces.IPeerClient`."""
-        return LoopbackLane(self, self._wires.clock, peer, digest, size)
+        return LoopbackLane(self, self._wires.clock, peer, digest, size, told)
 
     async def push(
         self,
@@ -256,7 +258,12 @@ class LoopbackClient:
         return node.peer.id, json.loads(json.dumps(node.cluster_document()))
 
     async def span(
-        self, peer: Peer, digest: Digest, size: int, span: ByteRange
+        self,
+        peer: Peer,
+        digest: Digest,
+        size: int,
+        span: ByteRange,
+        told: Callable[[RangeSet | None], None],
     ) -> tuple[LoopbackNode, bytes]:
         """A lane's request: who answers, and the bytes, before anything happens to them."""
 
@@ -269,6 +276,7 @@ class LoopbackClient:
                 total = reader.info.size
                 if total != size:
                     raise PeerError(peer.id, Fault.WRONG_RANGE, f"of {total} bytes, not {size}")
+                told(None if have is None else parse_have(encode_have(have), size))
                 if have is not None and not have.covers(span.start, span.stop):
                     raise PeerError(peer.id, Fault.MISSING, "not these bytes yet")
                 await reader.available(span.start, span.stop)
@@ -295,9 +303,16 @@ class LoopbackLane:
     """The twin of :class:`swarm.peering.lane.Lane`."""
 
     def __init__(
-        self, client: LoopbackClient, clock: IReactorTime, peer: Peer, digest: Digest, size: int
+        self,
+        client: LoopbackClient,
+        clock: IReactorTime,
+        peer: Peer,
+        digest: Digest,
+        size: int,
+        told: Callable[[RangeSet | None], None],
     ) -> None:
         self.peer = peer
+        self._told = told
         self._client = client
         self._clock = clock
         self._digest = digest
@@ -329,7 +344,7 @@ class LoopbackLane:
 
     async def _deliver(self, span: ByteRange, sink: Callable[[int, Sequence[memoryview]], None]) -> None:
         node, data = await self._wait(
-            Deferred.fromCoroutine(self._client.span(self.peer, self._digest, self._size, span))
+            Deferred.fromCoroutine(self._client.span(self.peer, self._digest, self._size, span, self._told))
         )
         limit = len(data) if node.breaks_after is None else node.breaks_after
         for at in range(0, len(data), _PIECE):

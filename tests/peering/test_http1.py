@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from swarm.errors import Fault, Malformed
 from swarm.model.digest import Digest
-from swarm.model.ranges import ByteRange
-from swarm.peering.http1 import Answered, Answers, Arrived, Broken, Event, Head
+from swarm.model.ranges import ByteRange, RangeSet
+from swarm.peering.http1 import Answered, Answers, Arrived, Broken, Event, Head, Told
 
 BLOB = bytes(range(256)) * 4
 DIGEST = Digest.of(BLOB)
@@ -176,6 +176,9 @@ def test_what_was_held_back_is_handed_over_when_the_connection_ends() -> None:
         (bare(100) * 100, Fault.OVERSIZED),
         (bare(206, *[f"x-{i}: {'a' * 50}" for i in range(30)]), Fault.OVERSIZED),
         (ok() + body(SPAN) + b"!", Fault.GARBLED),
+        (ok(swarm_have="bytes=0-x"), Fault.GARBLED),
+        (ok(swarm_have=f"bytes=0-{SIZE}"), Fault.GARBLED),
+        (bare(503, "Content-Length: 0", "Swarm-Have: all"), Fault.GARBLED),
     ],
 )
 @pytest.mark.parametrize("step", [1, 7, 100_000])
@@ -200,6 +203,32 @@ def test_the_budget_is_per_answer() -> None:
     answers = reader(*[SPAN] * 10, head=len(ok()))
     events = feed(answers, (ok() + body(SPAN)) * 10)
     assert events.count(Answered()) == 10
+
+
+def test_what_the_peer_has_is_told_before_its_bytes() -> None:
+    heads = (ok(swarm_have="bytes=0-511"), ok(swarm_have="bytes=0-511"), ok(swarm_have="bytes="), ok())
+    events = feed(reader(*[SPAN] * 4), b"".join(head + body(SPAN) for head in heads))
+    kinds = [event.have if isinstance(event, Told) else type(event) for event in events]
+    had = RangeSet([ByteRange(0, 512)])
+    assert [each for each in kinds if each is not Arrived] == [
+        had, Answered, had, Answered, RangeSet(), Answered, None, Answered,
+    ]  # fmt: skip
+    assert kinds[1] is Arrived, "bytes come after it"
+    assert kinds[0] is [each for each in kinds if each == had][1], "told again, it is not read again"
+
+
+def test_a_refusal_may_tell_it_and_says_nothing_if_it_does_not() -> None:
+    busy, missing = (
+        bare(503, "Content-Length: 0"),
+        bare(416, f"Content-Range: bytes */{SIZE}", "Content-Length: 0"),
+    )
+    for answer in (busy, missing):
+        told = answer[:-2] + b"Swarm-Have: bytes=0-99\r\n\r\n"
+        events = feed(reader(SPAN), told)
+        assert events[0] == Told(RangeSet([ByteRange(0, 100)])) and len(events) == 2
+        assert [type(event) for event in feed(reader(SPAN), answer)] == [Answered]
+    gone = bare(404, "Content-Length: 0", "Swarm-Have: bytes=0-99")
+    assert [type(event) for event in feed(reader(SPAN), gone)] == [Answered]
 
 
 def test_the_whole_blob_may_come_as_200() -> None:

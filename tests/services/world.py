@@ -24,7 +24,7 @@ from swarm.core.standing import Standing
 from swarm.errors import BlobMissing
 from swarm.hashing import Sha512, load
 from swarm.hashing.sha512 import PlainSha512
-from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored, untold
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -137,8 +137,10 @@ class WatchedClient(LoopbackClient):
 
     lanes: list[LoopbackLane]
 
-    def lane(self, peer: Peer, digest: Digest, size: int) -> ILane:
-        lane = super().lane(peer, digest, size)
+    def lane(
+        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+    ) -> ILane:
+        lane = super().lane(peer, digest, size, told)
         assert isinstance(lane, LoopbackLane)
         self.lanes.append(lane)
         return lane
