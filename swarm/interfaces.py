@@ -377,12 +377,12 @@ class ITombstones(Interface):
 # -- peers --------------------------------------------------------------------
 
 
-class ILane(Interface):
-    """One keep-alive connection to one peer for one pull."""
-
 def untold(have: RangeSet | None) -> None:
     """Who does not want to know what a peer has by now."""
 
+
+class ILane(Interface):
+    """One keep-alive connection to one peer for one pull."""
 
     peer: Peer = Attribute("Who is at the other end.")
 
@@ -473,5 +473,5 @@ __all__ = [
     "RunBlocking",
     "Stored",
     "Usage",
-]
     "untold",
+]
