@@ -8,7 +8,7 @@ What makes an identity usable is decided in ``swarm.peering.identity``.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from swarm.model.peers import PeerID
 from swarm.peering.admission import Admission
 from swarm.peering.connection import PeerConnection, peer_context
 from swarm.peering.identity import Identity, IdentityPaths, load
-from swarm.services.tasks import sleep
+from swarm.services.tasks import Signal, sleep
 
 _DAY: Final = 86400.0
 
@@ -57,6 +57,7 @@ class Credentials:
     What every connection to a peer is made with.
 
     :ivar refusals: connections TLS ended since the start, whichever side refused; for the metrics.
+    :ivar changed: fires when another identity is in force.
     """
 
     log = Logger()
@@ -68,17 +69,22 @@ class Credentials:
         clock: IReactorTime,
         paths: IdentityPaths | None = None,
         settings: TLSSettings | None = None,
+        refused: Callable[[], None] | None = None,
     ) -> None:
         """
         Begin with an identity.
 
         :param clock: seconds since 1970, as a reactor's.
         :param paths: where :meth:`reload` reads; None: only :meth:`adopt` changes it.
+        :param refused: where the identity is lent by another process: told of each refusal, for that one
+            to count. What is used and what expires is its to say.
         :raises IdentityError: OpenSSL cannot use it, or its own CA bundle does not vouch for it.
         """
         self.settings = settings or TLSSettings()
         self.paths = paths
         self.refusals = 0
+        self.changed = Signal()
+        self._refused = refused
         self._clock = clock
         self._open: weakref.WeakValueDictionary[int, PeerConnection] = weakref.WeakValueDictionary()
         self._serials = count()
@@ -149,14 +155,16 @@ class Credentials:
         if problem := self._worse(identity):
             return problem
         self._material = material
-        self.log.info(
-            "using certificate {name} with key {peer}, {days:.1f} days left",
-            name=identity.name,
-            peer=identity.peer_id.short,
-            days=self.days_left(),
-        )
+        if self._refused is None:
+            self.log.info(
+                "using certificate {name} with key {peer}, {days:.1f} days left",
+                name=identity.name,
+                peer=identity.peer_id.short,
+                days=self.days_left(),
+            )
         self._reminded = float("-inf")
         self._remind()
+        self.changed.fire()
         self.sweep()
         return None
 
@@ -254,7 +262,7 @@ class Credentials:
 
     def _remind(self) -> None:
         now = self._clock.seconds()
-        if now - self._reminded < _DAY:
+        if self._refused is not None or now - self._reminded < _DAY:
             return
         self._reminded = now
         identity = self.identity
@@ -268,6 +276,8 @@ class Credentials:
 
     def _noted(self, connection: PeerConnection, reason: str) -> None:
         self.refusals += 1
+        if self._refused is not None:
+            self._refused()
         if connection.host is not None:  # a dialer is told by the exception
             return
         now = self._clock.seconds()

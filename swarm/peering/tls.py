@@ -66,6 +66,13 @@ def server_endpoint(
     return _Listening(endpoint, credentials, clock)
 
 
+def secured(
+    factory: IProtocolFactory, credentials: Credentials, *, clock: IReactorTime
+) -> TLSMemoryBIOFactory:
+    """What listens for ``factory``, and admits peers only."""
+    return _factory(credentials)(Acceptor(credentials), False, factory, clock)
+
+
 def client_endpoint(
     reactor: Any,
     address: Address,
@@ -106,8 +113,7 @@ class _Listening:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Part of Twisted's interface."""
-        factory = _factory(self.credentials)
-        return self.endpoint.listen(factory(Acceptor(self.credentials), False, protocolFactory, self.clock))
+        return self.endpoint.listen(secured(protocolFactory, self.credentials, clock=self.clock))
 
 
 @implementer(IStreamClientEndpoint)
@@ -140,6 +146,7 @@ __all__ = [
     "certificate_of",
     "client_endpoint",
     "peer_id_of",
+    "secured",
     "server_endpoint",
     "tls_fault",
 ]
