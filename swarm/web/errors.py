@@ -1,6 +1,7 @@
 """The one table from what went wrong to an HTTP status, and the body that says so.
 
-An error nobody foresaw is 500: logged whole here, told to the client as nothing but "internal error".
+An error nobody foresaw is 500: logged whole here, told to the client as nothing but "internal error". A disk
+that failed is 500, too, and foreseen: that is one line.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def answer_error(request: StreamingRequest, failure: Failure) -> Deferred[None] 
             request.transport.abortConnection()
         return Deferred()
     if trouble.status == 500:
-        log.failure("answering {method} {path}", failure, method=request.method, path=request.path[:_SHOWN])
+        _log(request, failure)
     keep = {name: request.responseHeaders.getRawHeaders(name) for name in (b"Connection", b"Date")}
     request.responseHeaders = Headers({name: values for name, values in keep.items() if values})
     accept = ",".join(request.requestHeaders.getRawHeaders("Accept") or [])
@@ -157,3 +158,11 @@ def answer_error(request: StreamingRequest, failure: Failure) -> Deferred[None] 
     request.write(body)
     request.finish()
     return None
+
+
+def _log(request: StreamingRequest, failure: Failure) -> None:
+    method, path = (each[:_SHOWN].decode("ascii", "replace") for each in (request.method, request.path))
+    if isinstance(failure.value, errors.SwarmError):
+        log.error("answering {method} {path}: {error}", method=method, path=path, error=failure.value)
+    else:
+        log.failure("answering {method} {path}", failure, method=method, path=path)

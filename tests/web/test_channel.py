@@ -6,8 +6,9 @@ import json
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
-from swarm.errors import Overloaded
+from swarm.errors import Overloaded, StoreFailed
 from swarm.testing.wire import STRANGER, Wire
 from swarm.web.errors import Refusal
 from swarm.web.limits import WebLimits
@@ -463,6 +464,15 @@ def test_a_bug_is_500_without_its_text() -> None:
     wire.send(GET + b"\r\n")
     [response] = wire.responses()
     assert response.status == 500 and b"secret" not in response.body
+
+
+@pytest.mark.parametrize(("error", "traced"), [(StoreFailed("the disk: EIO"), False), (RuntimeError(), True)])
+def test_only_what_nobody_foresaw_is_logged_with_a_traceback(error: Exception, traced: bool) -> None:
+    door = Door()
+    door.decide = lambda request: error
+    with capturedLogs() as events:
+        door.wire().send(GET + b"\r\n")
+    assert [("log_failure" in event) for event in events] == [traced]
 
 
 # -- how many ---------------------------------------------------------------------
