@@ -11,11 +11,12 @@ from random import Random
 
 from attrs import frozen
 
+from swarm.storage.journal import HEADER_LENGTH, Header
 from swarm.testing.processes import Node, Swarm
 
 MIB = 1 << 20
 #: How many times random faults are thrown; the default keeps the suite short.
-ROUNDS = int(os.environ.get("SWARM_CHAOS_ROUNDS", "0"))
+ROUNDS = int(os.environ.get("SWARM_CHAOS_ROUNDS") or 0)
 
 
 def rounds(default: int) -> int:
@@ -79,6 +80,16 @@ def raw_get(node: Node, path: str, *fields: str, timeout: float = 90) -> Answer:
     body = bytes(data[at:])
     status = int(bytes(data[9:12]))
     return Answer(status, bytes(data[:at]), body, length is not None and len(body) == length)
+
+
+def journaled(node: Node, digest: str) -> int:
+    """Bytes that the journal of a pull names; 0 without one."""
+    try:
+        data = (node.data / "partial" / f"{digest}.j").read_bytes()
+    except FileNotFoundError:
+        return 0
+    header = Header.decode(data)
+    return sum(map(header.grains.length, header.replay(data[HEADER_LENGTH:]).marks))
 
 
 def sha512_of(path: Path) -> str:

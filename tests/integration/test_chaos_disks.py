@@ -18,6 +18,7 @@ import pytest
 
 from swarm.testing.processes import Node, swarm_in, wait_until
 from tests.integration.chaos import MIB, no_surprises, nobody_convicted, nothing_torn, raw_get
+from tests.integration.conftest import Failing
 
 Mount = Callable[[Node, int], None]
 
@@ -41,43 +42,6 @@ def small_disk(need_program: Callable[[str], str]) -> Iterator[Mount]:
     yield make
     for each in mounted:
         subprocess.run([umount, "-l", str(each)], check=True)
-
-
-@pytest.fixture
-def failing(need_program: Callable[[str], str]) -> Callable[..., contextlib.AbstractContextManager[None]]:
-    """``with failing(node, "fsync:error=EIO"):`` those system calls of the running node fail."""
-    strace = need_program("strace")
-
-    @contextlib.contextmanager
-    def attached(node: Node, inject: str) -> Iterator[None]:
-        calls = inject.partition(":")[0]
-        log = node.directory / "strace"
-        options = [
-            "-f",
-            "-o",
-            str(log),
-            "-e",
-            f"trace={calls}",
-            "-e",
-            f"inject={inject}",
-            "-p",
-            str(node.pid),
-        ]
-        with subprocess.Popen([strace, *options], stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            said = process.stderr.readline()
-            if "attached" not in said:
-                process.wait()
-                if os.environ.get("CI"):
-                    pytest.fail(said)
-                pytest.skip(f"strace may not attach: {said}")
-            try:
-                yield
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.wait(20)
-
-    return attached
 
 
 def put(node: Node, data: bytes, *, chunked: bool = False) -> tuple[int, dict[str, object]]:
@@ -255,9 +219,7 @@ def test_a_quota_counts_what_is_stored_and_what_is_deleted(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("when", ["1+", "1", "2", "3", "4"])
-def test_a_failed_fsync_never_becomes_a_success(
-    tmp_path: Path, failing: Callable[..., contextlib.AbstractContextManager[None]], when: str
-) -> None:
+def test_a_failed_fsync_never_becomes_a_success(tmp_path: Path, failing: Failing, when: str) -> None:
     random = Random(when)
     with swarm_in(tmp_path / "swarm") as swarm:
         node = swarm.add("node", "--copies=1")
@@ -289,9 +251,7 @@ def test_a_failed_fsync_never_becomes_a_success(
 
 
 @pytest.mark.parametrize("calls", ["pwritev,pwrite64,pwritev2", "fallocate", "linkat", "mkdir,mkdirat"])
-def test_no_space_in_the_middle_is_507_and_nothing_else(
-    tmp_path: Path, failing: Callable[..., contextlib.AbstractContextManager[None]], calls: str
-) -> None:
+def test_no_space_in_the_middle_is_507_and_nothing_else(tmp_path: Path, failing: Failing, calls: str) -> None:
     random = Random(calls)
     with swarm_in(tmp_path / "swarm") as swarm:
         node = swarm.add("node", "--copies=1")
@@ -307,7 +267,7 @@ def test_no_space_in_the_middle_is_507_and_nothing_else(
 
 
 def test_a_pull_on_a_disk_that_breaks_is_refused_and_goes_on_after_a_restart(
-    tmp_path: Path, failing: Callable[..., contextlib.AbstractContextManager[None]]
+    tmp_path: Path, failing: Failing
 ) -> None:
     data = Random(5).randbytes(24 * MIB)
     with swarm_in(tmp_path / "swarm") as swarm:

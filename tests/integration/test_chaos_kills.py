@@ -16,13 +16,13 @@ from random import Random
 import pytest
 from attrs import define, field
 
-from swarm.storage.journal import HEADER_LENGTH, Header
 from swarm.testing.outsiders import Outsider, Outsiders, outsiders_of
 from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
     close_all,
+    journaled,
     make_file,
     nobody_convicted,
     nothing_torn,
@@ -86,16 +86,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             made.source(f"source{index}")
         yield made
         close_all(swarm)
-
-
-def journaled(node: Node, digest: str) -> int:
-    """Bytes that the journal of a pull names; 0 without one."""
-    try:
-        data = (node.data / "partial" / f"{digest}.j").read_bytes()
-    except FileNotFoundError:
-        return 0
-    header = Header.decode(data)
-    return sum(map(header.grains.length, header.replay(data[HEADER_LENGTH:]).marks))
 
 
 def verified(node: Node) -> int:
