@@ -81,6 +81,7 @@ class IBlobReader(Interface):
         """
         Wait until the byte at ``offset`` may be released, and say up to where (``<= stop``).
 
+        Nothing is waited for where ``offset`` is ``stop``: then it only says if what was handed out is bad.
         At once ``stop`` for a complete blob that was proven lately; one whose proof is old is proven
         on the way. A pull answers as grains are verified, and moves what is asked for to the front of
         its queue.

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from swarm.errors import BlobMissing, Overloaded
 from swarm.interfaces import BlobInfo, IBlobReader, ITombstones
 from swarm.model.digest import Digest
-from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
-from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_have, encode_names
+from swarm.peering.telling import Part
+from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_names
 from swarm.web.bodies import conditions_of, send
 from swarm.web.errors import Refusal
-from swarm.web.ranges import Selection, select
+from swarm.web.ranges import select
 
 if TYPE_CHECKING:
     from swarm.web.request import StreamingRequest
@@ -66,44 +66,44 @@ def life(tombstones: ITombstones, digest: Digest) -> int:
     return 0 if tombstones.buried(digest) else tombstones.generation(digest)
 
 
-def describe(
-    request: StreamingRequest, info: BlobInfo, generation: int, have: RangeSet | None = None
-) -> None:
+def describe(request: StreamingRequest, info: BlobInfo, generation: int, part: Part | None = None) -> None:
     """
     Answer HEAD.
 
     :param generation: see :func:`life`; 0 is not told.
-    :param have: what there is of the blob; None: all.
+    :param part: what there is of the blob; None: all.
     """
-    if have is not None:
-        request.setHeader(HAVE, encode_have(have))
-    _set_fields(request, info, generation)
+    _set_fields(request, info, generation, part)
     request.setHeader("Content-Length", str(info.size))
     request.write(b"")
     request.finish()
 
 
 async def send_blob(
-    request: StreamingRequest, reader: IBlobReader, generation: int, have: RangeSet | None = None
+    request: StreamingRequest, reader: IBlobReader, generation: int, part: Part | None = None
 ) -> None:
     """
-    Answer GET; closes ``reader``.
+    Answer GET; closes ``reader``. Who has only a part says so with whatever it answers.
 
     :raises BlobMissing: all of it is asked for, and there is not all.
     :raises SwarmError: as :func:`swarm.web.bodies.send`.
     """
     info = reader.info
     selection = select("GET", conditions_of(request), info.digest.etag, info.size)
-    if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):
+    if part is not None and not all(part.have.covers(each.start, each.stop) for each in selection.parts):
+        reader.close()
         if selection.status == 200:
-            reader.close()
             raise BlobMissing(info.digest)
-        selection = Selection(416)
-    _set_fields(request, info, generation)
+        raise Refusal(
+            416, "not these bytes yet", ("Content-Range", f"bytes */{info.size}"), (HAVE, part.field)
+        )
+    _set_fields(request, info, generation, part)
     await send(request, reader, selection)
 
 
-def _set_fields(request: StreamingRequest, info: BlobInfo, generation: int) -> None:
+def _set_fields(request: StreamingRequest, info: BlobInfo, generation: int, part: Part | None) -> None:
+    if part is not None:
+        request.setHeader(HAVE, part.field)
     for name, value in (
         ("ETag", info.digest.etag),
         ("Accept-Ranges", "bytes"),

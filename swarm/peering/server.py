@@ -20,16 +20,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from swarm.errors import BlobMissing, Malformed
+from swarm.errors import BlobMissing, Malformed, Overloaded
 from swarm.interfaces import IBlobReader, IBlobStore, ITombstones
 from swarm.model.digest import Digest
 from swarm.model.messages import Greeting
 from swarm.model.peers import Address, PeerID
-from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
 from swarm.peering.reads import Uploads, check_cluster, describe, life, send_blob
 from swarm.peering.receiving import Replica, admit_replica
-from swarm.peering.wire import GENERATION, parse_generation
+from swarm.peering.telling import Part, Telling
+from swarm.peering.wire import GENERATION, HAVE, parse_generation
 from swarm.web.errors import Refusal, answer_error
 from swarm.web.limits import WebLimits
 from swarm.web.routes import DigestConverter
@@ -105,6 +105,7 @@ class PeerServer:
         self._app = self.app  # Klein keeps only a weak reference to what it bound
         self._routes = self._app.url_map.bind("node")
         self.uploads = uploads or Uploads()
+        self._telling = Telling()
 
     def site(self, limits: WebLimits, observer: Observer | None = None) -> StreamingSite:
         """The factory to listen with, behind ``swarm.peering.tls.server_endpoint``."""
@@ -138,27 +139,34 @@ class PeerServer:
         if request.method == b"HEAD":
             await self._describe(request, digest)
             return
-        with self.uploads.another(self._limits):
-            reader, have = await self._open(digest)
-            await send_blob(request, reader, life(self._tombstones, digest), have)
+        try:
+            with self.uploads.another(self._limits):
+                reader, part = await self._open(digest)
+                await send_blob(request, reader, life(self._tombstones, digest), part)
+        except Overloaded as e:
+            view = self._fetcher.serving(digest)
+            if view is None:
+                raise
+            told = self._telling.part(digest, view.have).field
+            raise Refusal(503, str(e), ("Retry-After", str(e.retry_after)), (HAVE, told)) from e
 
-    async def _open(self, digest: Digest) -> tuple[IBlobReader, RangeSet | None]:
+    async def _open(self, digest: Digest) -> tuple[IBlobReader, Part | None]:
         try:
             return await self._fetcher.open_local(digest), None
         except BlobMissing:
             view = self._fetcher.serving(digest)
             if view is None:
                 raise
-            return view.reader(), view.have
+            return view.reader(), self._telling.part(digest, view.have)
 
     async def _describe(self, request: StreamingRequest, digest: Digest) -> None:
-        info, have = await self._store.stat(digest), None
+        info, part = await self._store.stat(digest), None
         if info is None:
             view = self._fetcher.serving(digest)
             if view is None:
                 raise BlobMissing(digest)
-            info, have = view.info, view.have
-        describe(request, info, life(self._tombstones, digest), have)
+            info, part = view.info, self._telling.part(digest, view.have)
+        describe(request, info, life(self._tombstones, digest), part)
 
     @app.route("/blobs/<id:digest>/midstates", methods=["GET"])
     async def midstates(self, request: StreamingRequest, digest: Digest) -> bytes:

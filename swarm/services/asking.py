@@ -16,6 +16,7 @@ from swarm.core.dispatch import Abort, Dispatch, Shorten, Span
 from swarm.errors import Fault, LocalError, PeerError
 from swarm.interfaces import ILane, IPartial, IPeerClient
 from swarm.model.peers import PeerID
+from swarm.model.ranges import RangeSet
 from swarm.services.progress import Counters
 from swarm.services.sources import Sources
 from swarm.services.tasks import Tasks
@@ -47,11 +48,13 @@ class Asking:
         unfit: Callable[[PeerID, str], None],
         failed: Callable[[LocalError], None],
         delivered: Callable[[PeerID, bool], None],
+        told: Callable[[PeerID, RangeSet | None], None],
     ) -> None:
         """
         :param arrived: told of each grain whose bytes are all on disk.
         :param unfit: told of a peer that has not what it says it has, and why.
         :param failed: told when our own disk refuses.
+        :param told: told what a peer has by the time it answers, before any bytes of that answer are counted.
         """
         self.fed = clock.seconds()
         self._partial = partial
@@ -65,6 +68,7 @@ class Asking:
         self._unfit = unfit
         self._failed = failed
         self._delivered = delivered
+        self._told = told
         self._lanes: dict[PeerID, ILane] = {}  # where new spans go
         self._asked: dict[int, ILane] = {}  # spans under way
         self._began: dict[int, float] = {}  # and when they were asked
@@ -163,7 +167,9 @@ class Asking:
         lane = self._lanes.get(span.peer)
         if lane is None:
             grains = self._partial.grains
-            lane = self._lanes[span.peer] = self._client.lane(peer, self._partial.digest, grains.size)
+            lane = self._lanes[span.peer] = self._client.lane(
+                peer, self._partial.digest, grains.size, lambda have: self._told(peer.id, have)
+            )
         self._asked[span.id] = lane
         self._began[span.id] = self._clock.seconds()
         self._users[lane] += 1

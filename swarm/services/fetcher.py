@@ -146,7 +146,7 @@ class Fetcher:
         fetch = self._fetches.get(digest)
         if fetch is None or fetch.pull is None:
             return None
-        return PartialView(fetch.pull.info, fetch.pull.servable(), fetch.pull.reader)
+        return PartialView(fetch.pull.info, fetch.pull.servable(), fetch.pull.passing_reader)
 
     def retries(self, digest: Digest) -> bool:
         """A reader got :class:`PullFailed`: shall it be opened anew, because peers claim another size too?"""

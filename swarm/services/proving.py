@@ -19,6 +19,7 @@ from swarm.core.trust_whole import WholeTrust
 from swarm.errors import LocalError, PeerError, PullFailed
 from swarm.interfaces import IPartial, IPeerClient
 from swarm.model.peers import Peer, PeerID
+from swarm.model.ranges import RangeSet
 from swarm.services.progress import Counters, GrainWatch
 from swarm.services.sources import Sources
 from swarm.services.tasks import Tasks
@@ -104,15 +105,18 @@ class Proving:
 
     # -- sources ------------------------------------------------------------------------
 
-    def claim(self, peer: PeerID, *, complete: bool) -> bool:
+    def claim(self, peer: PeerID, have: RangeSet | None) -> bool:
         """
-        A peer says it has the blob, or some of it.
+        A peer says it has the blob (``have`` None), or some of it.
 
         :return: may it be asked for bytes now?
         """
         trust = self.trust
-        trust.claim(peer, complete=complete)
-        if complete:
+        trust.claim(peer, complete=have is None)
+        trust.amend(peer, have)
+        if peer not in trust.suspended:
+            self._benched.discard(peer)
+        if have is None:
             self._want_lists()
         return peer not in self._benched and not (isinstance(trust, WholeTrust) and trust.failed)
 
@@ -320,7 +324,7 @@ class Proving:
         self.log.info(
             "{digest}: nobody has midstates, so it is proven as a whole", digest=self.trust.digest.short
         )
-        self.trust = WholeTrust(self.trust.digest, self._grains)
+        self.trust = WholeTrust(self.trust.digest, self._grains, self.trust.relays)
         for peer, have in self._sources.haves.items():
             self.trust.claim(peer, complete=have is None)
         on_disk = sorted(self._accepted.union(self._undecided))

@@ -25,6 +25,7 @@ from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import ByteRange, RangeSet
 from swarm.services.asking import Asking
+from swarm.services.passing import PassingReader
 from swarm.services.progress import Counters, GrainWatch, PullProgress, SourceProgress
 from swarm.services.proving import Proving
 from swarm.services.reading import PullReader
@@ -83,8 +84,9 @@ class Pull:
         self._convict = convict
         self._tasks = Tasks()
         self._changed = Signal()
-        self._readers: dict[object, PullReader] = {}
+        self._readers: dict[object, PullReader | PassingReader] = {}
         self._verified = RangeSet()
+        self._servable: RangeSet | None = None  # a copy of it, until it changes
         self._held = False
         self._judged = clock.seconds()
         self._publishing = False
@@ -128,6 +130,7 @@ class Pull:
             unfit=self._exclude,
             failed=self.fail,
             delivered=delivered,
+            told=self._hear,
         )
 
     # -- what it is told ------------------------------------------------------------------
@@ -155,9 +158,21 @@ class Pull:
         if peer in self._unfit or peer in self._proving.trust.convicted:
             return
         self._sources.add(holding)
-        if self._proving.claim(peer, complete=holding.complete):
+        if self._proving.claim(peer, holding.have):
             self._dispatch.add_source(peer, self._clock.seconds(), holding.have)
         self._asking.pump_soon()
+
+    def _hear(self, peer: PeerID, have: RangeSet | None) -> None:
+        """A peer answers. If it is a relay it is known for one before anything else, its bytes come next."""
+        if have is not None:
+            self._proving.trust.claim(peer, complete=False)
+        if peer in self._sources.haves and self._sources.haves[peer] != have:
+            self._sources.haves[peer] = have
+            if self._proving.claim(peer, have):
+                self._dispatch.add_source(peer, self._clock.seconds(), have)
+            else:
+                self._dispatch.update_source(peer, have)
+            self._asking.pump_soon()
 
     def lose(self, peer: PeerID, reason: str) -> None:
         """A peer has it no more."""
@@ -175,6 +190,12 @@ class Pull:
     def reader(self) -> PullReader:
         """A new reader."""
         reader = PullReader(self, self._settings.reader_window)
+        self._readers[reader] = reader
+        return reader
+
+    def passing_reader(self) -> PassingReader:
+        """A new reader of what is :meth:`servable`, for a peer."""
+        reader = PassingReader(self)
         self._readers[reader] = reader
         return reader
 
@@ -236,13 +257,10 @@ class Pull:
         return self._sources.reasons
 
     def servable(self) -> RangeSet:
-        """Bytes fit to be passed on to peers: proven, or vouched for by two of them."""
-        have = RangeSet()
-        for run in self._verified:
-            for grain in self.grains.within(run):
-                if self._proving.trust.trusted(grain):
-                    have.add(self.grains.start(grain), self.grains.stop(grain))
-        return have
+        """Bytes fit to be passed on to peers: whatever is accepted. The same set until it changes."""
+        if self._servable is None:
+            self._servable = self._verified.copy()
+        return self._servable
 
     def progress(self) -> PullProgress:
         """A picture of this moment."""
@@ -317,6 +335,7 @@ class Pull:
     def accepted(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
         self._verified.add(self.grains.start(grain), self.grains.stop(grain))
+        self._servable = None
 
     def marked(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
@@ -326,6 +345,7 @@ class Pull:
         """See :class:`~swarm.services.proving.Owner`."""
         start, stop = self.grains.start(grain), self.grains.stop(grain)
         self._verified.remove(start, stop)
+        self._servable = None
         if start < stop:
             for reader in tuple(self._readers.values()):
                 reader.taken_back(ByteRange(start, stop))

@@ -46,6 +46,9 @@ class PeersRig(Protocol):
     def hold_part(self, data: bytes, have: RangeSet) -> Digest:
         """They are pulling a blob and have so much."""
 
+    def lose(self, digest: Digest) -> None:
+        """They had a blob."""
+
     def held(self, digest: Digest) -> tuple[bytes, list[str]] | None:
         """Bytes and names of what they have."""
 
@@ -218,6 +221,41 @@ class PeerClientContract:
         error = await refused(PeerError, unknown.fetch(ByteRange(0, 10), Collector(0)))
         assert (error.fault, error.peer) == (Fault.MISSING, rig.them.id)
         unknown.close()
+
+    @_on_rig
+    async def test_what_they_have_by_now_is_told_before_the_bytes(self, rig: PeersRig) -> None:
+        """Who had the blob, lost it and pulls it anew is known for that before a byte of it counts."""
+        data = pattern(2 * MIB)
+        digest = rig.hold(data)
+        heard: list[RangeSet | str | None] = []
+
+        def sink(offset: int, views: Sequence[memoryview]) -> None:
+            if heard[-1] != "bytes":
+                heard.append("bytes")
+
+        lane = rig.client.lane(rig.them, digest, len(data), heard.append)
+        await lane.fetch(ByteRange(0, MIB), sink)
+        rig.lose(digest)
+        parts = [RangeSet([ByteRange(0, stop)]) for stop in (MIB, 2 * MIB)]
+        for have in parts:
+            rig.hold_part(data, have)
+            await lane.fetch(ByteRange(0, MIB), sink)
+        rig.hold(data)
+        await lane.fetch(ByteRange(MIB, 2 * MIB), sink)
+        lane.close()
+        assert heard == [None, "bytes", parts[0], "bytes", parts[1], "bytes", None, "bytes"]
+
+    @_on_rig
+    async def test_many_runs_of_bytes_are_told_with_bytes_too(self, rig: PeersRig) -> None:
+        have = RangeSet(ByteRange(at, at + 1 + at // 1000) for at in range(0, 2_000_000, 4000))
+        heard: list[RangeSet | None] = []
+        lane = rig.client.lane(rig.them, rig.hold_part(pattern(2 * MIB), have), 2 * MIB, heard.append)
+        run = max(have, key=len)
+        await lane.fetch(run, Collector(run.start))
+        lane.close()
+        [told] = heard
+        assert told is not None and told.total > have.total // 2
+        assert all(have.covers(each.start, each.stop) for each in told)
 
     @_on_rig
     async def test_a_wrong_size_is_found_out(self, rig: PeersRig) -> None:

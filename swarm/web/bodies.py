@@ -97,6 +97,8 @@ async def _stream(request: StreamingRequest, reader: IBlobReader, frame: _Frame,
             if lead:
                 request.write(lead)
             await _send_span(request, reader, span, flow)
+        end = frame.parts[-1][1].stop
+        await reader.available(end, end)  # raises if bytes that were given out have proved wrong since
         if frame.tail:
             request.write(frame.tail)
     finally:

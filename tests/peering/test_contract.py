@@ -40,6 +40,9 @@ class Hands:
         self.pulls[digest] = View(BlobInfo(digest, len(data)), have, lambda: at_once(whole.open(digest)))
         return digest
 
+    def lose(self, digest: Digest) -> None:
+        del self.store.blobs[digest]
+
     def held(self, digest: Digest) -> tuple[bytes, list[str]] | None:
         blob = self.store.blobs.get(digest)
         return None if blob is None else (blob.data, [name.text for name in blob.names])

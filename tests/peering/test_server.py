@@ -154,8 +154,15 @@ async def test_a_partial_holder_gives_what_it_has_verified(node: Node, asker: No
     assert answer.fields["content-length"] == "2000000"
     answer = await ask(asker, node, f"GET {path}", "Range: bytes=500-999999")
     assert (answer.status, answer.body) == (206, data[500:1_000_000])
+    assert answer.fields["swarm-have"] == "bytes=0-99,500-999999"
     answer = await ask(asker, node, f"GET {path}", "Range: bytes=99-100")
     assert (answer.status, answer.fields["content-range"]) == (416, "bytes */2000000")
+    assert answer.fields["swarm-have"] == "bytes=0-99,500-999999"
+    node.server.uploads.count = 2
+    answer = await ask(asker, node, f"GET {path}", "Range: bytes=0-9")
+    assert (answer.status, answer.fields["retry-after"]) == (503, "2")
+    assert answer.fields["swarm-have"] == "bytes=0-99,500-999999"
+    node.server.uploads.count = 0
     assert (await ask(asker, node, f"GET {path}")).status == 404
     assert (await ask(asker, node, f"GET {path}/midstates?grain=1048576")).status == 404
 
@@ -193,8 +200,10 @@ async def test_too_many_uploads_at_once_are_busy(node: Node, asker: Node) -> Non
     answer = await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9")
     assert (answer.status, answer.fields["retry-after"]) == (503, "2")
     assert (await ask(asker, node, f"HEAD {PATH}")).status == 200
+    assert "swarm-have" not in answer.fields
     node.server.uploads.count = 1
-    assert (await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9")).status == 206
+    answer = await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9")
+    assert answer.status == 206 and "swarm-have" not in answer.fields, "it has all of it"
     assert node.server.uploads.count == 1
 
 

@@ -42,7 +42,7 @@ class ArrivingReader(MemoryReader):
         while True:
             if self.error is not None:
                 raise self.error
-            if self.verified > offset:
+            if self.verified > offset or offset == stop:
                 return min(stop, self.verified)
             waiter: Deferred[None] = Deferred()
             self.waiting.append(waiter)

@@ -286,6 +286,33 @@ _ALL = (
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
     ),
     Mutant(
+        "relay-not-noted",
+        "a holder that answers as a partial one is known for a relay before its bytes count",
+        "swarm.services.pull",
+        """        if have is not None:
+            self._proving.trust.claim(peer, complete=False)
+        if peer in self._sources.haves and self._sources.haves[peer] != have:
+""",
+        "        if False:\n",
+        ("tests/services/test_passing.py",),
+    ),
+    Mutant(
+        "relay-known-too-late",
+        "what an answer says of its sender is heard before its bytes",
+        "swarm.peering.http1",
+        "        self._hear(answer, events)\n",
+        "",
+        ("tests/peering/test_http1.py", "tests/peering/test_contract.py"),
+    ),
+    Mutant(
+        "taken-back-passed-on",
+        "an answer to a peer that touches bytes taken back breaks off",
+        "swarm.services.passing",
+        "if any(self._touched.overlap(span.start, span.stop)):",
+        "if False:",
+        ("tests/services/test_passing.py",),
+    ),
+    Mutant(
         "two-lists-forgiven",
         "who offers two different lists is a liar",
         "swarm.core.trust",
@@ -484,8 +511,8 @@ _ALL = (
         "unverified-grains-served",
         "a node that is still pulling serves only what it verified",
         "swarm.peering.reads",
-        "if have is not None and not all(have.covers(part.start, part.stop) for part in selection.parts):",
-        "if False:",
+        "not all(part.have.covers(each.start, each.stop) for each in selection.parts)",
+        "False",
         ("tests/peering/test_server.py", "tests/peering/test_contract.py"),
     ),
 )
