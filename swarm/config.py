@@ -20,6 +20,7 @@ from attrs import Factory, frozen
 from swarm.core.dispatch import DispatchSettings
 from swarm.errors import LocalError, Malformed
 from swarm.model.peers import Address, parse_node_name
+from swarm.peering.credentials import TLSSettings
 from swarm.peering.limits import PeerLimits
 from swarm.services.custodian import CustodianSettings
 from swarm.services.deletion import DeletionSettings
@@ -75,6 +76,7 @@ class Config:
     web: WebLimits = Factory(WebLimits)
     peering: PeerLimits = Factory(PeerLimits)
     crew: WorkerSettings = Factory(WorkerSettings)
+    tls: TLSSettings = Factory(TLSSettings)
 
 
 #: How each setting outside the tables is read from TOML; flags bring the same spellings as text.

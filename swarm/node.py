@@ -40,7 +40,6 @@ from swarm.core.standing import Standing
 from swarm.errors import LocalError, Malformed
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
-from swarm.model.digest import Digest
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.credentials import Credentials
@@ -59,12 +58,9 @@ from swarm.services.tasks import Tasks
 from swarm.services.whereabouts import Whereabouts
 from swarm.storage.disk import Disk
 from swarm.storage.filesystem import FilesystemStore
-from swarm.storage.layout import Layout
 from swarm.web.site import StreamingSite
-from swarm.workers.crew import Crew, Granted
-from swarm.workers.dealing import Dealer
-from swarm.workers.granting import grant
-from swarm.workers.messages import Orders
+from swarm.workers.messages import PEERS, PUBLIC
+from swarm.workforce import Workforce
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -248,17 +244,17 @@ class Node(Service):
             clock=reactor,
             limits=config.peering,
         )
-        self.crew = Crew(
-            config.workers - 1,
-            config.crew,
-            orders=self._orders,
-            grant=self._grant,
-            verify=self.store.verify,
+        self.workforce = Workforce(
+            config,
+            self.store,
+            self.credentials,
+            mirrors=lambda: self.api.mirrors(),
             reactor=reactor,
             random=random,
             tasks=self._tasks,
         )
-        self._peer_metrics = WebMetrics(registry, "swarm_peer")
+        peers_elsewhere = self.workforce.take_counts(PEERS)
+        self._peer_metrics = WebMetrics(registry, "swarm_peer", elsewhere=peers_elsewhere)
         self._delays = DelayMetrics(registry)
         registry.register(
             NodeCollector(
@@ -267,11 +263,11 @@ class Node(Service):
                 peers=lambda: len(self.membership.live()),
                 pulls=lambda: len(self.fetcher.pulls()),
                 hints=lambda: self.replicator.hints_pending,
-                refusals=lambda: self.credentials.refusals,
+                refusals=lambda: self.workforce.refusals,
                 certificate_days=self.credentials.days_left,
                 revocation_list_days=lambda: self.credentials.identity.crl_days_left(reactor.seconds()),
-                workers=lambda: 1 + self.crew.serving,
-                worker_restarts=lambda: self.crew.restarts,
+                workers=lambda: self.workforce.serving,
+                worker_restarts=lambda: self.workforce.restarts,
             )
         )
         self.api = PublicAPI(
@@ -285,14 +281,14 @@ class Node(Service):
                 config.public_url,
                 certificate_ends=lambda: reactor.seconds() + self.credentials.days_left() * 86400,
                 not_ready=lambda: () if self._up else ("the node is starting",),
-                workers=lambda: (1 + self.crew.serving, config.workers),
+                workers=lambda: (self.workforce.serving, config.workers),
             ),
             guard=Guard(tokens, clock=reactor),
             media=MediaProbe(reactor, clock=reactor, limits=MediaLimits()),
             pieces=PieceHashes(run_blocking=run_blocking),
             registry=registry,
             clock=reactor,
-            elsewhere=self.crew.take_counts,
+            elsewhere=self.workforce.take_counts(PUBLIC),
         )
 
     # -- starting and stopping --------------------------------------------------------
@@ -308,9 +304,13 @@ class Node(Service):
         await self.store.start()
         await self.membership.recall()
         self._sites = (self.peer_server.site(config.web, self._peer_metrics), self.api.site(config.web))
-        secured = self._walls.listen(self._endpoints["peer"], self.credentials, clock=self._reactor)
-        self.whereabouts.peer = (await self._listen("peer", secured, self._sites[0])).getHost()
-        self.whereabouts.http = (await self._listen_in_public(self._sites[1])).getHost()
+        peers, public = self._sites
+        plain = self.workforce.share(self._endpoints["peer"], PEERS, peers)
+        secured = self._walls.listen(plain, self.credentials, clock=self._reactor)
+        self.whereabouts.peer = (await self._listen("peer", secured, peers)).getHost()
+        shared = self.workforce.share(self._endpoints["http"], PUBLIC, public)
+        self.whereabouts.http = (await self._listen("http", shared, public)).getHost()
+        self.peer_server.uploads = self.workforce.start()
         for address in config.advertise:
             if not self.credentials.identity.covers(address.host):
                 self.log.warn("our certificate does not name {host}: peers will refuse it", host=address.host)
@@ -329,17 +329,6 @@ class Node(Service):
             http=self.whereabouts.public_url() or config.http,
             peer=self._introduce().mgmt_addr,
         )
-
-    async def _listen_in_public(self, site: StreamingSite) -> IListeningPort:
-        if self.crew.wanted == 0:
-            return await self._listen("http", self._endpoints["http"], site)
-        dealer = Dealer(site, self.crew, self._reactor)
-        port = await self._listen("http", self._endpoints["http"], dealer)
-        if dealer.attach(port):
-            self.crew.start(dealer)
-        else:
-            self.log.warn("workers: none, since they can't serve {http}", http=self.config.http)
-        return port
 
     async def _listen(
         self, setting: str, endpoint: IStreamServerEndpoint, site: IProtocolFactory
@@ -369,12 +358,7 @@ class Node(Service):
             self._starting.cancel()
         for port in self._ports:
             await _maybe(port.stopListening())
-        if self.crew.wanted and len(self._sites) > 1:
-            # Whoever is served by a worker gets this time, and nobody knows by whom he is served.
-            self._sites[0].disconnect()
-            ours = Deferred.fromCoroutine(self._sites[1].drain(self.config.crew.drain))
-            await self.crew.stop()
-            await ours
+        await self.workforce.stop(self._sites)
         for site in self._sites:
             site.disconnect()
         await self.fetcher.stop()
@@ -398,20 +382,6 @@ class Node(Service):
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)
-
-    def _orders(self) -> Orders:
-        config = self.config
-        return Orders(
-            deny="" if "get" in config.deny else Layout(str(config.data)).deny("get"),
-            tokens=None if config.tokens is None else str(config.tokens),
-            mirrors=tuple(self.api.mirrors()),
-            drain=config.crew.drain,
-            blobs=config.crew.blobs,
-            limits=attrs.asdict(config.web),
-        )
-
-    async def _grant(self, digest: Digest) -> Granted | None:
-        return await grant(self.store, digest)
 
     def _dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
         reactor = self._reactor
@@ -474,7 +444,8 @@ def _credentials(reactor: Any, config: Config) -> Credentials:
         ensure_identity(
             config.data / "identity", config.name, [each.host for each in config.advertise], now=now
         )
-    return Credentials.load(identity.requiring(config.crl, config.allow), clock=reactor)
+    paths = identity.requiring(config.crl, config.allow)
+    return Credentials.load(paths, clock=reactor, settings=config.tls)
 
 
 async def _maybe(result: Any) -> None:

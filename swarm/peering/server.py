@@ -70,7 +70,11 @@ class PeerServices:
 
 
 class PeerServer:
-    """I answer peers."""
+    """
+    I answer peers.
+
+    :ivar uploads: another one counts those of other processes, too.
+    """
 
     app = Klein()
     app.url_map.converters["id"] = DigestConverter
@@ -84,13 +88,11 @@ class PeerServer:
         identify: Callable[[Any], PeerID],
         clock: IReactorTime,
         limits: PeerLimits,
-        uploads: Uploads | None = None,
     ) -> None:
         """
         Begin.
 
         :param identify: whose connection a transport is: ``swarm.peering.tls.peer_id_of``.
-        :param uploads: counts those of other processes too, where there are any.
         """
         self._store = services.store
         self._tombstones = services.tombstones
@@ -104,7 +106,7 @@ class PeerServer:
         self._limits = limits
         self._app = self.app  # Klein keeps only a weak reference to what it bound
         self._routes = self._app.url_map.bind("node")
-        self.uploads = uploads or Uploads()
+        self.uploads = Uploads()
         self._telling = Telling()
 
     def site(self, limits: WebLimits, observer: Observer | None = None) -> StreamingSite:

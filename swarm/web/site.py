@@ -114,9 +114,13 @@ class StreamingSite(server.Site):
         """Count a client that is served elsewhere; False when it or everybody has too many."""
         if not self._admits(addr):
             return False
+        self.lend_again(addr)
+        return True
+
+    def lend_again(self, addr: IAddress | None) -> None:
+        """The same for one that was served here for a while, whatever is open by now."""
         self._lent += 1
         self._came(addr)
-        return True
 
     def unlend(self, addr: IAddress | None) -> None:
         """It is served elsewhere no more."""

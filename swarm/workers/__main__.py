@@ -54,7 +54,7 @@ def main() -> None:
     station = Station(
         reactor,
         socket.socket(fileno=CONTROL),
-        Tally(TALLY),
+        Tally(TALLY, int(sys.argv[1])),
         run_blocking=run_blocking,
         end=end,
     )

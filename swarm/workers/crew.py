@@ -7,8 +7,9 @@ queue is lost with it). With both, a limit of connections would hold for each pr
 node. Giving one away costs the node two fifths of the CPU of serving one request on it, so clients that
 open a connection for every request gain least; those that keep theirs cost it nothing more.
 
-What a worker cannot answer comes back with the bytes read so far, and is served as if it had never been
-away: the client's address, its deadlines and ``Expect`` stay what they are, and nothing is copied.
+What a worker cannot answer comes back. From the public API with its connection and the bytes read so far,
+and is served as if it had never been away: the client's address, its deadlines and ``Expect`` stay what they
+are, and nothing is copied. From a peer the request alone: its connection's TLS cannot move (``peers``).
 
 A worker serves blobs only, and only those the node granted: it has a blob's file and directory from the
 node, open, and looks before each answer whether the kernel dates them as the node saw them (markers,
@@ -32,10 +33,13 @@ from twisted.logger import Logger
 
 from swarm.errors import SwarmError
 from swarm.model.digest import Digest
+from swarm.peering.credentials import Credentials
+from swarm.peering.identity import Identity
 from swarm.services.tasks import Signal, Tasks, sleep, within
-from swarm.workers.messages import Entry, Orders
+from swarm.workers.messages import PEERS, Entry, Orders
 from swarm.workers.settings import WorkerSettings
 from swarm.workers.tally import Tally
+from swarm.workers.visits import Visit
 from swarm.workers.worker import State, Worker
 
 
@@ -49,8 +53,14 @@ class Door(Protocol):
     def left(self, client: IAddress | None) -> None:
         """A client that was counted with a worker is so no more."""
 
+    def taken_again(self, client: IAddress | None) -> None:
+        """It is counted with a worker again."""
+
     def serve(self, connection: socket.socket, received: bytes) -> None:
         """Go on with a connection, from these bytes on; closes the socket given."""
+
+    def visit(self, visit: Visit) -> None:
+        """Answer what a worker cannot."""
 
 
 @frozen
@@ -70,6 +80,7 @@ class Crew:
     :param orders: how they are to work now; asked every second.
     :param grant: opens a blob for them; None: the node has to serve it.
     :param verify: hashes a blob whose file one of them could not read.
+    :param credentials: what they show peers, where those are served.
     """
 
     log = Logger()
@@ -82,6 +93,7 @@ class Crew:
         orders: Callable[[], Orders],
         grant: Callable[[Digest], Awaitable[Granted | None]],
         verify: Callable[[Digest], Coroutine[Any, Any, object]],
+        credentials: Credentials | None = None,
         reactor: Any,
         random: Random,
         tasks: Tasks,
@@ -94,14 +106,15 @@ class Crew:
         self._random = random
         self._tasks = tasks
         self._count = count
-        self._door: Door | None = None
+        self._credentials = credentials
+        self._doors: dict[bytes, Door] = {}
         self._told: Orders | None = None
         self._stopping = False
         self._workers: dict[int, Worker] = {}
         self._due: dict[int, IDelayedCall] = {}
         self._failures: dict[int, int] = {}
-        self._pages: dict[int, int] = {}
-        self._tallies: dict[int, Tally] = {}
+        self._pages = -1
+        self._tallies: list[Tally] = []
         self._changed = Signal()
         self.restarts = 0
 
@@ -115,22 +128,39 @@ class Crew:
         """How many serve."""
         return sum(worker.state is State.SERVING for worker in self._workers.values())
 
-    def take_counts(self) -> Iterator[tuple[str, int, int, int]]:
-        """Method, status, responses and bytes of bodies, of all workers since this was last called."""
-        for tally in self._tallies.values():
-            yield from tally.news()
+    @property
+    def refusals(self) -> int:
+        """Connections of peers that TLS ended in workers."""
+        return sum(tally.refusals for tally in self._tallies)
+
+    def take_counts(self, door: bytes) -> Iterator[tuple[str, int, int, int]]:
+        """Method, status, responses and bytes of bodies, of all workers there since this was last called."""
+        for tally in self._tallies:
+            yield from tally.sheets[door].news()
 
     # -- lifetime ---------------------------------------------------------------------
 
-    def start(self, door: Door) -> None:
-        """Start them all; whoever is first serves first."""
-        self._door = door
+    def open(self, number: bytes, door: Door) -> None:
+        """Clients come in here, too; before :meth:`start`."""
+        self._doors[number] = door
+
+    def start(self) -> Tally | None:
+        """
+        Start them all, if there is a door for them; whoever is first serves first.
+
+        :return: where the node itself counts what all processes are to know.
+        """
+        if not self._doors:
+            return None
         self._told = self._orders()
-        for slot in range(1, self._count + 1):
-            self._pages[slot] = Tally.create()
-            self._tallies[slot] = Tally(self._pages[slot])
+        self._pages = Tally.create(1 + self._count)
+        self._tallies = [Tally(self._pages, slot) for slot in range(1 + self._count)]
+        for slot in range(1, 1 + self._count):
             self._begin(slot)
         self._tasks.start("orders for the workers", self._keep_informed())
+        if self._identity is not None:
+            self._tasks.start("an identity for the workers", self._keep_trusted())
+        return self._tallies[0]
 
     async def stop(self) -> None:
         """Let them finish what is under way, for as long as they may; then there are none."""
@@ -145,8 +175,9 @@ class Crew:
             await within(self._reactor, 2 * self._settings.drain + 5.0, self._all_ended())
         if late.active():
             late.cancel()
-        for page in self._pages.values():
-            os.close(page)
+        if self._pages >= 0:
+            os.close(self._pages)
+            self._pages = -1
 
     async def _all_ended(self) -> None:
         while self._workers:
@@ -161,7 +192,7 @@ class Crew:
         self._due.pop(slot, None)
         try:
             self._workers[slot] = Worker(
-                slot, self, self._orders(), self._settings, self._reactor, self._pages[slot]
+                slot, self, self._orders(), self._identity, self._settings, self._reactor, self._pages
             )
         except OSError as e:
             self.log.error("worker {slot} cannot be started: {error}", slot=slot, error=e)
@@ -188,17 +219,29 @@ class Crew:
             for worker in self._workers.values():
                 worker.order(now)
 
+    @property
+    def _identity(self) -> Identity | None:
+        served = PEERS in self._doors and self._credentials is not None
+        return self._credentials.identity if self._credentials is not None and served else None
+
+    async def _keep_trusted(self) -> None:
+        """Lend them each identity at once: who is revoked is cut off by all processes."""
+        assert self._credentials is not None
+        while True:
+            await self._credentials.changed.wait()
+            for worker in self._workers.values():
+                worker.lend(self._credentials.identity)
+
     # -- connections --------------------------------------------------------------------
 
-    def choose(self) -> Worker | None:
-        """Who gets the next connection; None: the node itself."""
-        assert self._door is not None
+    def choose(self, door: bytes) -> Worker | None:
+        """Who gets the next connection there; None: the node itself."""
         idlest = min(
             (worker for worker in self._workers.values() if worker.available),
-            key=lambda worker: worker.connections,
+            key=lambda worker: worker.connections(door),
             default=None,
         )
-        if idlest is None or idlest.connections > self._door.connections:
+        if idlest is None or idlest.connections(door) > self._doors[door].connections:
             return None
         return idlest
 
@@ -233,19 +276,26 @@ class Crew:
         """See :class:`~swarm.workers.worker.Employer`."""
         self._tasks.start("verifying what a worker could not read", self._verify(digest))
 
-    def freed(self, client: IAddress | None) -> None:
+    def freed(self, door: bytes, client: IAddress | None) -> None:
         """See :class:`~swarm.workers.worker.Employer`."""
-        assert self._door is not None
-        self._door.left(client)
+        self._doors[door].left(client)
 
-    def returned(self, connection: socket.socket, received: bytes) -> None:
+    def returned(self, door: bytes, connection: socket.socket, received: bytes) -> None:
         """See :class:`~swarm.workers.worker.Employer`."""
-        assert self._door is not None
-        self._door.serve(connection, received)
+        self._doors[door].serve(connection, received)
+
+    def visited(self, door: bytes, visit: Visit) -> None:
+        """See :class:`~swarm.workers.worker.Employer`."""
+        self._doors[door].visit(visit)
+
+    def taken_again(self, door: bytes, client: IAddress | None) -> None:
+        """See :class:`~swarm.workers.worker.Employer`."""
+        self._doors[door].taken_again(client)
 
     def ended(self, worker: Worker) -> None:
         """See :class:`~swarm.workers.worker.Employer`."""
         del self._workers[worker.slot]
+        self._tallies[worker.slot].died()
         self._changed.fire()
         if worker.served >= self._settings.settled:
             self._failures.pop(worker.slot, None)

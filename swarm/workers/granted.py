@@ -22,6 +22,9 @@ from swarm.storage.disk import Disk, read_at
 from swarm.storage.open_files import Kept, OpenBlob
 from swarm.workers.messages import Entry
 
+#: Seconds for which a blob's life is believed: a newer one may begin without a change of its files.
+_LIFE = 1.0
+
 
 class GrantedBlobs:
     """
@@ -47,6 +50,7 @@ class GrantedBlobs:
         self._disk = Disk()
         self._kept = Kept(most, clock)
         self._asked: dict[Digest, list[Deferred[bool]]] = {}
+        self._lives: dict[bytes, tuple[int, float]] = {}
 
     def resize(self, most: int) -> None:
         """From now on at most so many."""
@@ -55,6 +59,11 @@ class GrantedBlobs:
     def opened(self, key: bytes) -> OpenBlob | None:
         """See :meth:`swarm.interfaces.IBlobStore.opened`."""
         return self._kept.get(key)
+
+    def life(self, key: bytes) -> int | None:
+        """Which life of its id an open blob is of; None: the node is to be asked again."""
+        life, since = self._lives.get(key, (0, -_LIFE))
+        return life if since <= self._clock.seconds() < since + _LIFE else None
 
     def reader(self, blob: OpenBlob) -> GrantedReader:
         """Reads of it that go on whatever becomes of the blob."""
@@ -85,7 +94,11 @@ class GrantedBlobs:
             since=entry.since,
             until=entry.until,
         )
-        self._kept.put(digest.hex.encode("ascii"), blob)
+        key, now = digest.hex.encode("ascii"), self._clock.seconds()
+        self._kept.put(key, blob)
+        if len(self._lives) > 2 * self._kept.most:
+            self._lives = {each: at for each, at in self._lives.items() if now < at[1] + _LIFE}
+        self._lives[key] = entry.life, now
         self._tell(digest, True)
 
     def refused(self, digest: Digest) -> None:

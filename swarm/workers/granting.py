@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from swarm.interfaces import IBlobReader
+from swarm.interfaces import IBlobReader, ITombstones
 from swarm.model.digest import Digest
+from swarm.peering.reads import life
 from swarm.storage.open_files import OpenBlob
 from swarm.workers.crew import Granted
 from swarm.workers.messages import Entry
@@ -21,7 +22,7 @@ class Opens(Protocol):
         """See :meth:`swarm.interfaces.IBlobStore.opened`."""
 
 
-async def grant(store: Opens, digest: Digest) -> Granted | None:
+async def grant(store: Opens, tombstones: ITombstones, digest: Digest) -> Granted | None:
     """
     Open a blob for a worker.
 
@@ -37,5 +38,13 @@ async def grant(store: Opens, digest: Digest) -> Granted | None:
         return None
     lent = blob.lend()
     names = tuple(name.text for name in blob.info.names)
-    entry = Entry(blob.size, names, lent.directory_at, lent.file_at, lent.since, lent.until)
+    entry = Entry(
+        blob.size,
+        names,
+        lent.directory_at,
+        lent.file_at,
+        lent.since,
+        lent.until,
+        life(tombstones, digest),
+    )
     return Granted(entry, (lent.file.number, lent.directory.number), lent.close)

@@ -15,14 +15,21 @@ from attrs import frozen
 from swarm.interfaces import BlobInfo
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
+from swarm.model.peers import PeerID
 
 _SERIAL = struct.Struct("!cQ")
 
+#: The doors a client may have come in by; a byte.
+PUBLIC, PEERS = b"w", b"p"
+DOORS = (PUBLIC, PEERS)
+
 # From the node.
-ORDERS = b"O"  # JSON: how to work, from now on; the first message, and whenever it changes
-TAKE = b"C"  # serial, with a client's connection: serve it
+IDENTITY = b"I"  # with a file: show peers this, and judge them by it; where there are any, the first message
+ORDERS = b"O"  # JSON: how to work, from now on; before anything else, and whenever it changes
+TAKE = b"C"  # serial and door, with a client's connection: serve it
 GRANTED = b"G"  # digest and JSON, with the blob's file and directory: what to answer with
 REFUSED = b"N"  # digest: bring me whoever asks for it
+ENDED = b"E"  # serial and how: the answer to its errand was written to its stream, or never will be
 LEAVE = b"L"  # take nothing more, finish what is under way, end
 
 # From a worker.
@@ -30,9 +37,13 @@ READY = b"R"  # I serve
 TAKEN = b"T"  # serial: the connection is mine
 CLOSED = b"B"  # serial: it is gone
 BACK = b"H"  # serial and bytes, with the connection: serve it from these bytes on
+ERRAND = b"F"  # serial and an errand, with a stream: answer there, I cannot
 WANTED = b"W"  # digest: may I serve it?
 LEAVING = b"X"  # give me nothing more
 SUSPECT = b"S"  # digest: its file could not be read
+
+#: How an errand ends: the connection goes on, is to be closed, or broken off in the middle of an answer.
+GOES_ON, CLOSES, BREAKS = b"+", b".", b"!"
 
 
 @frozen
@@ -46,6 +57,9 @@ class Orders:
     :ivar drain: seconds that responses under way may take once it is to leave.
     :ivar blobs: how many it keeps open.
     :ivar limits: :class:`~swarm.web.limits.WebLimits` by name.
+    :ivar cluster: what the swarm is called that peers must mean.
+    :ivar peering: :class:`~swarm.peering.limits.PeerLimits` by name.
+    :ivar tls: :class:`~swarm.peering.credentials.TLSSettings` by name.
     """
 
     deny: str
@@ -54,6 +68,9 @@ class Orders:
     drain: float
     blobs: int
     limits: dict[str, Any]
+    cluster: str
+    peering: dict[str, Any]
+    tls: dict[str, Any]
 
 
 @frozen
@@ -63,6 +80,7 @@ class Entry:
 
     :ivar directory_at, file_at: nanoseconds, see :meth:`swarm.storage.disk.Disk.changed_at`.
     :ivar since, until: between these it may; seconds since the epoch.
+    :ivar life: which life of the id it is, for peers; see :func:`swarm.peering.reads.life`.
     """
 
     size: int
@@ -71,6 +89,7 @@ class Entry:
     file_at: int
     since: float
     until: float
+    life: int
 
     def info(self, digest: Digest) -> BlobInfo:
         """The blob."""
@@ -101,6 +120,30 @@ def about(letter: bytes, digest: Digest, rest: bytes = b"") -> bytes:
 def subject(message: bytes) -> tuple[Digest, bytes]:
     """Digest and rest of a message about a blob."""
     return Digest(message[1:65]), message[65:]
+
+
+@frozen
+class ErrandSaid:
+    """
+    What a worker says of a request it cannot answer.
+
+    :ivar alone: the stream is for this request; otherwise for all that ever comes from this client.
+    :ivar peer: whose it is.
+    :ivar head: its head; what is behind it comes by the stream.
+    """
+
+    alone: bool
+    peer: PeerID
+    head: bytes
+
+    def encode(self) -> bytes:
+        """As the rest of a message about a connection."""
+        return bytes([self.alone]) + self.peer.raw + self.head
+
+    @classmethod
+    def decode(cls, data: bytes) -> ErrandSaid:
+        """What :meth:`encode` made of it."""
+        return cls(bool(data[0]), PeerID(data[1:33]), data[33:])
 
 
 def encode(value: Orders | Entry) -> bytes:

@@ -14,6 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,10 +27,13 @@ from twisted.python.failure import Failure
 
 import swarm
 from swarm.model.digest import Digest
+from swarm.peering.identity import Identity
+from swarm.peering.packing import put_in_memory
 from swarm.workers import messages
-from swarm.workers.messages import Entry, Orders
+from swarm.workers.messages import Entry, ErrandSaid, Orders
 from swarm.workers.packets import Packets, pair
 from swarm.workers.settings import WorkerSettings
+from swarm.workers.visits import Visit
 
 #: Where a worker finds its end of the messages, and its counts.
 CONTROL, TALLY = 3, 4
@@ -56,11 +60,17 @@ class Employer(Protocol):
     def suspects(self, digest: Digest) -> None:
         """It could not read a blob's file."""
 
-    def freed(self, client: IAddress | None) -> None:
+    def freed(self, door: bytes, client: IAddress | None) -> None:
         """A client's connection is no longer with a worker."""
 
-    def returned(self, connection: socket.socket, received: bytes) -> None:
+    def returned(self, door: bytes, connection: socket.socket, received: bytes) -> None:
         """A connection is the node's again, with what came in and was not answered."""
+
+    def visited(self, door: bytes, visit: Visit) -> None:
+        """A client wants what only the node has. It counts as the node's until the visit ends."""
+
+    def taken_again(self, door: bytes, client: IAddress | None) -> None:
+        """Its connection is with a worker again."""
 
     def ended(self, worker: Worker) -> None:
         """Its process is no more."""
@@ -68,8 +78,10 @@ class Employer(Protocol):
 
 @define
 class _Dealt:
+    door: bytes
     client: IAddress | None
     unconfirmed: socket.socket | None
+    visiting: bool = False
 
 
 class Worker(ProcessProtocol):
@@ -77,7 +89,8 @@ class Worker(ProcessProtocol):
     I start at once.
 
     :param slot: which of the workers this is, from 1; its successor has the same.
-    :param tally: descriptor of its counts.
+    :param identity: what it shows peers; None: it never meets any.
+    :param tally: descriptor of all counts.
     :raises OSError: there can be no further process.
     """
 
@@ -89,6 +102,7 @@ class Worker(ProcessProtocol):
         slot: int,
         employer: Employer,
         orders: Orders,
+        identity: Identity | None,
         settings: WorkerSettings,
         reactor: Any,
         tally: int,
@@ -100,6 +114,7 @@ class Worker(ProcessProtocol):
         self._settings = settings
         self._reactor = reactor
         self._dealt: dict[int, _Dealt] = {}
+        self._counts = dict.fromkeys(messages.DOORS, 0)
         self._unconfirmed: dict[int, float] = {}
         self._serial = 0
         self._exited = self._cut_off = False
@@ -109,7 +124,7 @@ class Worker(ProcessProtocol):
                 reactor.spawnProcess(
                     self,
                     sys.executable,
-                    [sys.executable, "-P", "-m", "swarm.workers"],
+                    [sys.executable, "-P", "-m", "swarm.workers", str(slot)],
                     env=_environment(),
                     childFDs={0: nothing.fileno(), 1: "r", 2: "r", CONTROL: theirs.fileno(), TALLY: tally},
                 )
@@ -119,15 +134,16 @@ class Worker(ProcessProtocol):
         self.pid: int = self.transport.pid
         self._packets = Packets(ours, reactor, self._received, self._lost)
         self._timer: IDelayedCall | None = reactor.callLater(settings.start, self._check)
+        if identity is not None:
+            self.lend(identity)
         self.order(orders)
 
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self.pid})"
 
-    @property
-    def connections(self) -> int:
-        """How many it has."""
-        return len(self._dealt)
+    def connections(self, door: bytes) -> int:
+        """How many it has that came in there."""
+        return self._counts[door]
 
     @property
     def served(self) -> float:
@@ -142,15 +158,21 @@ class Worker(ProcessProtocol):
     # -- what it is told ----------------------------------------------------------------
 
     def order(self, orders: Orders) -> None:
-        """Work like this from now on; blobs granted so far are to be asked for anew."""
+        """Work like this from now on."""
         self._packets.send(messages.ORDERS + messages.encode(orders))
 
-    def deal(self, connection: socket.socket, client: IAddress | None) -> None:
+    def lend(self, identity: Identity) -> None:
+        """Show peers this from now on, and judge all of them by it."""
+        descriptor = put_in_memory(identity)
+        self._packets.send(messages.IDENTITY, [descriptor], sent=lambda: os.close(descriptor))
+
+    def deal(self, door: bytes, connection: socket.socket, client: IAddress | None) -> None:
         """Serve this client."""
         self._serial += 1
-        self._dealt[self._serial] = _Dealt(client, connection)
+        self._dealt[self._serial] = _Dealt(door, client, connection)
+        self._counts[door] += 1
         self._unconfirmed[self._serial] = self._reactor.seconds()
-        self._packets.send(messages.numbered(messages.TAKE, self._serial), [connection.fileno()])
+        self._packets.send(messages.numbered(messages.TAKE, self._serial, door), [connection.fileno()])
         if self._timer is None:
             self._timer = self._reactor.callLater(self._settings.silence, self._check)
 
@@ -194,13 +216,16 @@ class Worker(ProcessProtocol):
                 self._employer.serves(self)
         elif kind == messages.LEAVING:
             self.state = State.LEAVING
+        elif kind == messages.ERRAND:
+            serial, said = messages.number(message)
+            self._visit(serial, ErrandSaid.decode(said), descriptors)
         else:
             serial, received = messages.number(message)
-            self._settle(kind, serial)
+            dealt = self._settle(kind, serial)
             if kind == messages.BACK and descriptors:
-                self._employer.returned(socket.socket(fileno=descriptors[0]), received)
+                self._employer.returned(dealt.door, socket.socket(fileno=descriptors[0]), received)
 
-    def _settle(self, kind: bytes, serial: int) -> None:
+    def _settle(self, kind: bytes, serial: int) -> _Dealt:
         """Whose is a connection now?"""
         self._unconfirmed.pop(serial, None)
         dealt = self._dealt[serial]
@@ -209,7 +234,33 @@ class Worker(ProcessProtocol):
             dealt.unconfirmed = None
         if kind != messages.TAKEN:
             del self._dealt[serial]
-            self._employer.freed(dealt.client)
+            self._counts[dealt.door] -= 1
+            self._free(dealt)
+        return dealt
+
+    def _free(self, dealt: _Dealt) -> None:
+        if not dealt.visiting:
+            self._employer.freed(dealt.door, dealt.client)
+
+    def _visit(self, serial: int, said: ErrandSaid, descriptors: Sequence[int]) -> None:
+        dealt = self._dealt[serial]
+        self._free(dealt)
+        dealt.visiting = True
+        ended = partial(self._visit_ended, serial)
+        if not descriptors:  # too many are open here
+            ended(messages.BREAKS)
+            return
+        stream = socket.socket(fileno=descriptors[0])
+        visit = Visit(stream, dealt.client, said.peer, said.head, said.alone, ended)
+        self._employer.visited(dealt.door, visit)
+
+    def _visit_ended(self, serial: int, how: bytes) -> None:
+        dealt = self._dealt.get(serial)
+        if dealt is None:  # the client went, or the worker died
+            return
+        dealt.visiting = False
+        self._employer.taken_again(dealt.door, dealt.client)
+        self._packets.send(messages.numbered(messages.ENDED, serial, how))
 
     # -- whether it lives ------------------------------------------------------------------
 
@@ -256,10 +307,11 @@ class Worker(ProcessProtocol):
         self.state = State.GONE
         self._stop_timer()
         dealt, self._dealt = self._dealt, {}
+        self._counts = dict.fromkeys(messages.DOORS, 0)
         for each in dealt.values():
-            self._employer.freed(each.client)
+            self._free(each)
             if each.unconfirmed is not None:
-                self._employer.returned(each.unconfirmed, b"")
+                self._employer.returned(each.door, each.unconfirmed, b"")
         self._employer.ended(self)
 
 

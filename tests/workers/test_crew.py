@@ -19,16 +19,18 @@ from twisted.python.failure import Failure
 from swarm.core.backoff import Backoff
 from swarm.errors import BlobMissing
 from swarm.model.digest import Digest
+from swarm.model.peers import PeerID
 from swarm.services.tasks import Tasks
 from swarm.workers import messages
 from swarm.workers.crew import Crew, Granted
-from swarm.workers.messages import Entry, Orders
+from swarm.workers.messages import PUBLIC, Entry, ErrandSaid, Orders
 from swarm.workers.packets import Packets
 from swarm.workers.settings import WorkerSettings
+from swarm.workers.visits import Visit
 from swarm.workers.worker import CONTROL, Worker
 
 SETTINGS = WorkerSettings(start=10.0, silence=5.0, drain=3.0, settled=60.0, restart=Backoff(0.5, 60.0, 0.1))
-ENTRY = Entry(5, ("a",), 1, 2, 0.0, 100.0)
+ENTRY = Entry(5, ("a",), 1, 2, 0.0, 100.0, 3)
 BLOB, ABSENT = Digest.of(b"blob"), Digest.of(b"absent")
 
 
@@ -126,12 +128,20 @@ class Door:
         self.connections = 0
         self.gone: list[object] = []
         self.served: list[tuple[socket.socket, bytes]] = []
+        self.again: list[object] = []
+        self.visits: list[Visit] = []
 
     def left(self, client: IAddress | None) -> None:
         self.gone.append(client)
 
     def serve(self, connection: socket.socket, received: bytes) -> None:
         self.served.append((connection, received))
+
+    def taken_again(self, client: IAddress | None) -> None:
+        self.again.append(client)
+
+    def visit(self, visit: Visit) -> None:
+        self.visits.append(visit)
 
 
 @attrs.define
@@ -148,9 +158,9 @@ class Node:
         """A connection comes; the client's end of it."""
         ours, theirs = socket.socketpair()
         self.clients += [theirs]
-        worker = self.crew.choose()
+        worker = self.crew.choose(PUBLIC)
         assert worker is not None
-        worker.deal(ours, name)
+        worker.deal(PUBLIC, ours, name)
         self.world.turn()
         return theirs
 
@@ -161,7 +171,7 @@ def make() -> Iterator[Callable[[int], Node]]:
 
     def make(count: int) -> Node:
         world, door = World(), Door()
-        orders = [Orders("deny", None, (), 3.0, 10, {})]
+        orders = [Orders("deny", None, (), 3.0, 10, {}, "swarm", {}, {})]
         closed, verified = list[int](), list[Digest]()
 
         async def grant(digest: Digest) -> Granted | None:
@@ -191,7 +201,8 @@ def make() -> Iterator[Callable[[int], Node]]:
             random=Random(1),
             tasks=Tasks(),
         )
-        crew.start(door)
+        crew.open(PUBLIC, door)
+        crew.start()
         world.turn()
         node = Node(world, door, crew, orders, closed, verified, [])
         made.append(node)
@@ -209,10 +220,10 @@ def test_orders_come_first_and_nothing_is_dealt_before_a_worker_is_ready(make: C
     node = make(2)
     assert [process.kinds() for process in node.world.processes] == [b"O", b"O"]
     assert messages.decode_orders(node.world.processes[0].heard[0][0][1:]) == node.orders[0]
-    assert node.crew.choose() is None and node.crew.serving == 0 and node.crew.wanted == 2
+    assert node.crew.choose(PUBLIC) is None and node.crew.serving == 0 and node.crew.wanted == 2
     node.world.processes[1].ready()
     assert node.crew.serving == 1
-    chosen = node.crew.choose()
+    chosen = node.crew.choose(PUBLIC)
     assert chosen is not None and chosen.slot == 2
 
 
@@ -225,10 +236,10 @@ def test_whoever_has_the_fewest_gets_the_next(make: Callable[[int], Node]) -> No
         node.deal(name)
     assert [len(process.of(messages.TAKE)) for process in node.world.processes] == [3, 3]
     node.door.connections = 2
-    assert node.crew.choose() is None
+    assert node.crew.choose(PUBLIC) is None
     node.world.processes[1].tell(messages.TAKEN, 2)
     node.world.processes[1].tell(messages.CLOSED, 2)
-    chosen = node.crew.choose()
+    chosen = node.crew.choose(PUBLIC)
     assert chosen is not None and chosen.slot == 2
 
 
@@ -266,6 +277,70 @@ def test_what_comes_back_is_served_from_its_bytes_on(make: Callable[[int], Node]
     assert received == b"PUT /x" and node.door.gone == ["client"]
     connection.sendall(b"hello")
     assert client.recv(100) == b"hello"
+
+
+def test_an_errand_is_a_visit_that_counts_as_the_nodes_until_it_ends(make: Callable[[int], Node]) -> None:
+    node = make(1)
+    [process] = node.world.processes
+    process.ready()
+    node.deal("client")
+    process.tell(messages.TAKEN, 1)
+    said = ErrandSaid(True, PeerID(b"p" * 32), b"GET /cluster/ HTTP/1.1")
+    for how in (messages.GOES_ON, messages.CLOSES):
+        ours, theirs = socket.socketpair()
+        process.tell(messages.ERRAND, 1, said.encode(), [theirs.fileno()])
+        visit = node.door.visits.pop()
+        assert (visit.client, visit.peer, visit.received, visit.alone) == (
+            "client",
+            said.peer,
+            said.head,
+            True,
+        )
+        assert node.door.gone.pop() == "client" and not node.door.again
+        visit.stream.sendall(b"answer")
+        assert ours.recv(100) == b"answer"
+        visit.ended(how)
+        node.world.turn()
+        assert messages.number(process.of(messages.ENDED)[-1][0]) == (1, how)
+        assert node.door.again.pop() == "client" and not node.door.gone
+        for each in (ours, theirs, visit.stream):
+            each.close()
+    process.tell(messages.CLOSED, 1)
+    assert node.door.gone == ["client"]
+
+
+@pytest.mark.parametrize("how", ["the client goes", "the worker dies"])
+def test_a_visit_that_outlives_its_client_is_counted_once(make: Callable[[int], Node], how: str) -> None:
+    node = make(1)
+    [process] = node.world.processes
+    process.ready()
+    node.deal("client")
+    process.tell(messages.TAKEN, 1)
+    ours, theirs = socket.socketpair()
+    process.tell(messages.ERRAND, 1, ErrandSaid(True, PeerID(bytes(32)), b"").encode(), [theirs.fileno()])
+    visit = node.door.visits.pop()
+    assert node.door.gone == ["client"]
+    if how == "the client goes":
+        process.tell(messages.CLOSED, 1)
+    else:
+        process.end()
+        node.world.turn()
+    visit.ended(messages.BREAKS)
+    node.world.turn()
+    assert node.door.gone == ["client"] and not node.door.again and not process.of(messages.ENDED)
+    for each in (ours, theirs, visit.stream):
+        each.close()
+
+
+def test_an_errand_whose_stream_was_lost_on_the_way_ends(make: Callable[[int], Node]) -> None:
+    node = make(1)
+    [process] = node.world.processes
+    process.ready()
+    node.deal("client")
+    process.tell(messages.TAKEN, 1)
+    process.tell(messages.ERRAND, 1, ErrandSaid(True, PeerID(bytes(32)), b"").encode())
+    assert messages.number(process.of(messages.ENDED)[0][0]) == (1, messages.BREAKS)
+    assert not node.door.visits and node.door.gone == node.door.again == ["client"]
 
 
 def test_a_silent_worker_is_killed_and_a_busy_one_is_not(make: Callable[[int], Node]) -> None:
@@ -370,7 +445,7 @@ def test_a_stop_waits_for_workers_and_not_for_ever(make: Callable[[int], Node]) 
     Deferred.fromCoroutine(node.crew.stop()).addCallback(stopped.append)
     node.world.turn()
     assert all(process.kinds()[-1:] == messages.LEAVE for process in node.world.processes)
-    assert node.crew.choose() is None
+    assert node.crew.choose(PUBLIC) is None
     good.end()
     starting.end()
     node.world.pass_time(3)
@@ -389,7 +464,7 @@ def test_a_worker_that_leaves_by_itself_gets_nothing_more_and_is_replaced(
     process.ready()
     process.packets.send(messages.LEAVING)
     node.world.turn()
-    assert node.crew.choose() is None and node.crew.serving == 0
+    assert node.crew.choose(PUBLIC) is None and node.crew.serving == 0
     process.end()
     node.world.pass_time(1)
     assert len(node.world.processes) == 2

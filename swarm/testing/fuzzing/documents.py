@@ -90,11 +90,15 @@ def _workers(data: bytes) -> None:
     assert messages.subject(messages.about(letter, _DIGEST, rest)) == (_DIGEST, rest)
     assert messages.kind(messages.about(letter, _DIGEST)) == letter
     name = or_malformed(lambda: Filename.from_path(rest))
-    entry = messages.Entry(serial, (name.text,) if name else (), serial, -serial, serial / 3, float("inf"))
+    names_ = (name.text,) if name else ()
+    entry = messages.Entry(serial, names_, serial, -serial, serial / 3, float("inf"), serial)
     assert messages.decode_entry(messages.encode(entry)) == entry
     text = rest.decode("utf-8", "surrogateescape")  # paths are
-    orders = messages.Orders(text, text or None, (text,), serial / 7, serial, {text: serial})
+    limits = {text: serial}
+    orders = messages.Orders(text, text or None, (text,), serial / 7, serial, limits, text, limits, limits)
     assert messages.decode_orders(messages.encode(orders)) == orders
+    errand = messages.ErrandSaid(bool(serial % 2), PeerID((data * 32 + bytes(32))[:32]), rest)
+    assert messages.ErrandSaid.decode(errand.encode()) == errand
 
 
 _NODE = Node("n0", PeerID(bytes(32)), "10.0.0.1:7040", ":7041", 5)
