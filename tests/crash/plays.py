@@ -95,6 +95,7 @@ class CrashDisk(Platter):
         whole = b"".join(data)
         if isinstance(self.trouble, Kth) and self.trouble.calls + 1 == self.trouble.k:
             whole = whole[: max(1, len(whole) // 2)]
+            self._fds[fd].changes(offset, len(whole))
             Disk.pwritev(self, fd, [whole], offset)
         return super().pwritev(fd, [whole], offset)
 

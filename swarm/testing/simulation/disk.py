@@ -22,38 +22,14 @@ from typing import Any
 from attrs import define, field
 
 from swarm.storage.disk import Disk
+from swarm.testing.simulation.durable import File
 from swarm.testing.simulation.trouble import Trouble
 
-SECTOR = 4096
-_FREE = 1 << 40
+_FREE = 1 << 40  # more than any file has
 
 
 class PowerLoss(Exception):
     """Not an OSError: nothing may catch it."""
-
-
-@define(eq=False)
-class _File:
-    fd: int  # a descriptor of our own, to look at what was written
-    synced: bytes = field(default=b"", repr=False)
-    lies: bool = False  # an fsync failed: the kernel holds its pages for clean
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-
-    def latest(self) -> bytes:
-        return os.pread(self.fd, 1 << 30, 0)
-
-    def content(self, random: Random) -> bytes:
-        latest = self.latest()
-        if latest == self.synced:
-            return latest
-        length = random.choice([len(latest), len(self.synced)])
-        sectors = []
-        for at in range(0, length, SECTOR):
-            sector = random.choice([latest, self.synced])[at : at + SECTOR]
-            sectors.append(sector.ljust(min(SECTOR, length - at), b"\0"))
-        return b"".join(sectors)
 
 
 @define(eq=False)
@@ -95,7 +71,7 @@ class Platter(Disk):
         self.trouble: Trouble | None = None
         self.met: Counter[str] = Counter()
         self._top = _Directory()
-        self._fds: dict[int, _File] = {}
+        self._fds: dict[int, File] = {}
         self._directories: dict[int, _Directory] = {}
 
     # -- the model ------------------------------------------------------------
@@ -108,7 +84,7 @@ class Platter(Disk):
             raise PowerLoss
         self._fail(call)
         self.calls += 1
-        self.trace.append((call, os.path.relpath(subject, self.root) if subject.startswith("/") else subject))
+        self.trace.append((call, subject.removeprefix(f"{self.root}/")))
 
     def _fail(self, call: str) -> None:
         error = self.trouble.meets(call) if self.trouble is not None else 0
@@ -118,8 +94,7 @@ class Platter(Disk):
 
     def _directory(self, path: str) -> _Directory:
         directory = self._top
-        relative = os.path.relpath(path, self.root)
-        for name in relative.split("/") if relative != "." else ():
+        for name in path[len(self.root) + 1 :].split("/") if path != self.root else ():
             directory = directory.latest(name)
         return directory
 
@@ -131,10 +106,10 @@ class Platter(Disk):
 
     def survivor(self, random: Random) -> dict[str, bytes]:
         """One possible platter: file contents by path below the root."""
-        return {path: file.content(random) for path, file in self._surviving(random)}
+        return {path: file.survivor(random) for path, file in self._surviving(random)}
 
-    def _surviving(self, random: Random) -> Iterator[tuple[str, _File]]:
-        def look(directory: _Directory, path: str) -> Iterator[tuple[str, _File]]:
+    def _surviving(self, random: Random) -> Iterator[tuple[str, File]]:
+        def look(directory: _Directory, path: str) -> Iterator[tuple[str, File]]:
             for name, was in directory.names.items():
                 value = random.choice(was)
                 if isinstance(value, _Directory):
@@ -173,7 +148,7 @@ class Platter(Disk):
         after = type(self)(root)
         after.met = self.met
         for path, file in self._surviving(random):
-            data = file.content(random)
+            data = file.survivor(random)
             target = os.path.join(root, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -185,20 +160,12 @@ class Platter(Disk):
                 if directory.latest(name) is None:
                     directory.names[name] = [_Directory()]
                 directory = directory.latest(name)
-            directory.names[path.rpartition("/")[2]] = [_File(fd, data)]
+            directory.names[path.rpartition("/")[2]] = [File(fd, len(data))]
         return after
 
     def rot(self, path: str, offset: int) -> None:
         """A bit flips on the platter; nobody is told, and no date changes."""
-        file = self._value(path)
-        fd = os.open(f"/proc/self/fd/{file.fd}", os.O_RDWR)
-        try:
-            found = os.fstat(fd)
-            os.pwrite(fd, bytes([os.pread(fd, 1, offset)[0] ^ 0x10]), offset)
-            os.utime(fd, ns=(found.st_mtime_ns, found.st_mtime_ns))
-            file.synced = file.latest()
-        finally:
-            os.close(fd)
+        self._value(path).rot(offset)
 
     # -- SQLite's files ---------------------------------------------------------
 
@@ -206,7 +173,7 @@ class Platter(Disk):
         """A file that SQLite opened; new ones get their name when they are synced first."""
         file = self._value(path)
         if file is None:
-            file = _File(os.open(path, os.O_RDONLY))
+            file = File(os.open(path, os.O_RDONLY))
             self._name(path, file)
         return file
 
@@ -228,8 +195,8 @@ class Platter(Disk):
 
     # -- the calls ------------------------------------------------------------
 
-    def _opened(self, fd: int, file: _File | None = None) -> int:
-        self._fds[fd] = file or _File(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
+    def _opened(self, fd: int, file: File | None = None) -> int:
+        self._fds[fd] = file or File(os.dup(fd))
         return fd
 
     def tmpfile(self, directory: str, mode: int = 0o440) -> int:
@@ -259,6 +226,7 @@ class Platter(Disk):
 
     def pwritev(self, fd: int, data: Any, offset: int) -> int:
         self._step("pwritev", "file")
+        self._fds[fd].changes(offset, sum(memoryview(each).nbytes for each in data))
         if self.pages is not None and self.pages.random() < 0.02:
             first = memoryview(data[0]).cast("B")
             return super().pwritev(fd, [first[: max(1, len(first) // 2)]], offset)
@@ -297,21 +265,25 @@ class Platter(Disk):
         self._step("fallocate", "file")
         super().fallocate(fd, length)
 
+    def clone(self, source: int, target: int) -> None:
+        self._fds[target].changes(0, _FREE)
+        super().clone(source, target)
+
     def ftruncate(self, fd: int, length: int) -> None:
         self._step("ftruncate", "file")
+        self._fds[fd].changes(length, _FREE)
         super().ftruncate(fd, length)
 
     def fsync(self, fd: int) -> None:
         self._sync(self._fds[fd])
 
-    def _sync(self, file: _File) -> None:
+    def _sync(self, file: File) -> None:
         try:
             self._step("fsync", "file")
         except OSError:
             file.lies = True
             raise
-        if not file.lies:
-            file.synced = file.latest()
+        file.sync()
 
     fdatasync: Callable[[Platter, int], None] = fsync  # type: ignore[assignment]  # weaker is allowed
 
@@ -371,10 +343,9 @@ class Platter(Disk):
                 file.lies = True
             raise
         for file in (*self._everything(self._top), *self._fds.values()):
-            if not file.lies and not os.path.isdir(f"/proc/self/fd/{file.fd}"):
-                file.synced = file.latest()
+            file.sync()
 
-    def _everything(self, directory: _Directory) -> Iterator[_File]:
+    def _everything(self, directory: _Directory) -> Iterator[File]:
         """The files that have a name now; their directories are synced on the way."""
         directory.sync()
         for (value,) in directory.names.values():

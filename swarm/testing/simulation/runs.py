@@ -11,6 +11,7 @@ import os.path
 import sys
 import time
 from collections import Counter
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -339,5 +340,10 @@ class Run:
 
 def bytes_of(plan: Plan, put: Put) -> bytes:
     """What is put. No two blobs are equal: the first byte is their number, and only one may be empty."""
-    data = Random(f"{plan.seed} blob {put.blob}").randbytes(put.size)
-    return bytes([put.blob]) + data[1:] if put.blob or data else data
+    return _random_bytes(plan.seed, put.blob, put.size)
+
+
+@lru_cache(16)
+def _random_bytes(seed: int, blob: int, size: int) -> bytes:
+    data = Random(f"{seed} blob {blob}").randbytes(size)
+    return bytes([blob]) + data[1:] if blob or data else data

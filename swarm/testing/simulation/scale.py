@@ -16,6 +16,7 @@ from attrs import frozen
 from swarm.core.dispatch import DispatchSettings
 from swarm.hashing import sha512
 from swarm.model import grains
+from swarm.peering.credentials import TLSSettings
 from swarm.peering.limits import PeerLimits
 from swarm.services.membership import MembershipSettings
 from swarm.services.pull import PullSettings
@@ -59,7 +60,10 @@ class Scale:
                 in_flight=self.size(dispatch.in_flight),
                 duplicate_most=self.size(dispatch.duplicate_most),
             ),
-            "replication": ReplicationSettings(answer_rate=self.size(ReplicationSettings().answer_rate)),
+            "replication": ReplicationSettings(
+                answer_rate=self.size(ReplicationSettings().answer_rate), tick=2.0
+            ),
+            "tls": TLSSettings(poll_interval=10.0),
             "membership": MembershipSettings(tick=2.0, reread_every=20.0),
         }
 

@@ -60,11 +60,13 @@ class _Database(apsw.VFSFile):
     def xWrite(self, data: bytes, offset: int) -> None:
         """See :class:`apsw.VFSFile`."""
         if self._do(self._disk.touched, "pwritev"):
+            self._file.changes(offset, len(data))
             super().xWrite(data, offset)
 
     def xTruncate(self, newsize: int) -> None:
         """See :class:`apsw.VFSFile`."""
         if self._do(self._disk.touched, "ftruncate"):
+            self._file.changes(newsize, 1 << 40)
             super().xTruncate(newsize)
 
     def xSync(self, flags: int) -> None:

@@ -150,8 +150,10 @@ class Timeline:
 
     def add(self, event: Event) -> Event:
         """Have an event happen; the dead have none."""
-        if event.owner is None or not event.owner.dead:
-            self._push(event)
+        owner = event.owner
+        if owner is None or not owner.dead:
+            event.entry = self._sequence = entry = self._sequence + 1
+            heapq.heappush(self._heap, (event.when, entry, event))
         return event
 
     def move(self, event: Event, when: float) -> None:
@@ -184,48 +186,59 @@ class Timeline:
 
     # -- what happens ---------------------------------------------------------------------
 
-    def _next(self) -> float | None:
-        """When the next event is; what was called off or put off meanwhile is cleared away."""
+    def _next(self, end: float) -> Event | None:
+        """
+        Take the next event off the heap, unless it comes after ``end``.
+
+        What was called off or put off meanwhile is cleared away.
+        """
         heap = self._heap
         while heap:
-            when, entry, event = heap[0]
+            place = heapq.heappop(heap)
+            when, entry, event = place
             owner = event.owner
             if event.cancelled or event.entry != entry:
-                heapq.heappop(heap)
-            elif owner is not None and owner.dead:
+                continue
+            if owner is not None and owner.dead:
                 owner.remains.append(event)
-                heapq.heappop(heap)
             elif event.when > when:  # put off
-                heapq.heappop(heap)
                 self._push(event)
             elif owner is not None and owner.stopped > when:
                 event.when = owner.stopped
-                heapq.heappop(heap)
                 self._push(event)
+            elif when > end:
+                heapq.heappush(heap, place)
+                return None
             else:
-                return when
+                return event
         return None
 
-    def _step(self) -> None:
-        when, _, event = heapq.heappop(self._heap)
-        if when > self.now:
-            self.now = when
+    def _happen(self, event: Event) -> None:
+        if event.when > self.now:
+            self.now = event.when
         event.called = True
         self.events += 1
         owner = event.owner
-        line = f"{self.events} {self.now:.6f} {owner.name if owner is not None else 'network'} {event.label}"
-        self._lines.append(line)
+        line = f"{self.events} {self.now:.6f} {'network' if owner is None else owner.name} {event.label}"
+        lines = self._lines
+        lines.append(line)
         if self.keep:
             self.history.append(line)
-        if len(self._lines) > _LINES:
+        if len(lines) > _LINES:
             self._hash_lines()
-        self.run(owner, event.function, *event.args, **event.kwargs)
+        self.current = owner
+        try:
+            event.function(*event.args, **event.kwargs)
+        except Exception:
+            self.log.failure("an event raised")
+        finally:
+            self.current = None
 
-    def run(self, owner: SimReactor | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, owner: SimReactor | None, function: Callable[..., Any], *args: Any) -> Any:
         """Call now on behalf of ``owner``; what it raises is logged, as a reactor does."""
         before, self.current = self.current, owner
         try:
-            return function(*args, **kwargs)
+            return function(*args)
         except Exception:
             self.log.failure("an event raised")
         finally:
@@ -242,11 +255,11 @@ class Timeline:
         """
         end, last = self.now + most, self.events + events
         while not done():
-            when = self._next()
-            if when is None or when > end:
+            event = self._next(end)
+            if event is None:
                 self.now = max(self.now, end)
                 return done()
-            self._step()
+            self._happen(event)
             if self.events > last:
                 raise Livelock(f"{events} events in {most} s")
         return True
