@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import define, field, frozen
@@ -23,11 +25,16 @@ from swarm.peering.limits import PeerLimits
 from swarm.peering.server import PeerServer, PeerServices
 from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
 from swarm.services.deletion import Deletion, DeletionSettings
+from swarm.services.tasks import Tasks
 from swarm.testing.contracts import at_once
 from swarm.testing.loopback import nothing_to_forget
 from swarm.testing.memory import MemoryStore
 from swarm.web.limits import WebLimits
+from swarm.workers.crew import Crew
+from swarm.workers.dealing import Dealing
+from swarm.workers.messages import PEERS
 from tests.peering.conftest import OpenSSLWorld
+from tests.peering.crews import Files, all_serve, hire, nothing
 
 
 @frozen
@@ -85,6 +92,10 @@ class Custodian:
         self.reports.append((reporter, digest, reason))
 
 
+#: What stands between a node and its peers: nothing; workers that may answer nothing, or all they can.
+SERVED = ("by itself", "by workers without grants", "by workers")
+
+
 class Node:
     """One node on a loopback port; ``kind`` names its certificate in the world."""
 
@@ -96,6 +107,7 @@ class Node:
         cluster: str = "test",
         limits: PeerLimits | None = None,
         web: WebLimits | None = None,
+        served: str = SERVED[0],
     ) -> None:
         limits = limits or PeerLimits()
         paths = IdentityPaths(world.cert("ca"), world.cert(kind), world.key(kind))
@@ -135,22 +147,47 @@ class Node:
             clock=reactor,
             limits=limits,
         )
-        self.site = self.server.site(web or WebLimits(linger=0.05))
+        web = web or WebLimits(linger=0.05)
+        self.site = self.server.site(web)
         self.peer: Peer
+        self._tasks = Tasks()
+        self._directory = TemporaryDirectory(ignore_cleanup_errors=True)
+        self.files = Files(self.store, Path(self._directory.name))
+        self.crew: Crew | None = None
+        if served != SERVED[0]:
+            self.crew = hire(
+                self.files.grant if served == SERVED[2] else nothing,
+                self.credentials,
+                cluster=cluster,
+                limits=limits,
+                web=web,
+                tasks=self._tasks,
+            )
 
     def dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
         return client_endpoint(reactor, address, self.credentials, expected=expected)
 
     async def listen(self, port: int = 0) -> None:
-        endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
+        endpoint: Any = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
+        if self.crew is not None:
+            endpoint = Dealing(endpoint, PEERS, self.site, self.crew, reactor)
         self._port = await server_endpoint(endpoint, self.credentials, clock=reactor).listen(self.site)
         address = Address("127.0.0.1", self._port.getHost().port)
         self.peer = Peer(self.credentials.peer_id, self.membership.name, address)
+        if self.crew is not None:
+            tally = self.crew.start()
+            assert tally is not None
+            self.server.uploads = tally.uploads
+            await all_serve(self.crew)
 
     async def stop(self) -> None:
         self.client.close()
         await maybeDeferred(self._port.stopListening)
+        if self.crew is not None:
+            await self.crew.stop()
         self.site.disconnect()
+        await self._tasks.stop()
+        self._directory.cleanup()
 
     def pull(self, data: bytes, have: RangeSet) -> Digest:
         """Begin a pull that has so much."""

@@ -21,7 +21,7 @@ from swarm.testing.contracts_peers import peerclient_contract
 from swarm.testing.loopback import Loopback
 from swarm.testing.memory import MemoryStore
 from tests.peering.conftest import OpenSSLWorld
-from tests.peering.nodes import Node, View
+from tests.peering.nodes import SERVED, Node, View
 
 
 class Hands:
@@ -93,8 +93,8 @@ class LoopbackRig(Hands):
 class TLSRig(Hands):
     """The real client and the real peer port."""
 
-    def __init__(self, world: OpenSSLWorld) -> None:
-        self.ours, self.theirs = Node(world, "alpha"), Node(world, "beta")
+    def __init__(self, world: OpenSSLWorld, served: str) -> None:
+        self.ours, self.theirs = Node(world, "alpha"), Node(world, "beta", served=served)
         self.stranger = Node(world, "rsa", cluster="elsewhere")
         super().__init__(self.theirs.store, self.theirs.fetcher.pulls)
         self.client = self.ours.client
@@ -139,4 +139,6 @@ def _certificates(world: OpenSSLWorld) -> None:
 
 
 TestLoopback = peerclient_contract(LoopbackRig)
-TestMutualTLS = peerclient_contract(lambda: TLSRig(_World.world))
+TestMutualTLS = peerclient_contract(lambda: TLSRig(_World.world, SERVED[0]))
+TestWorkersWithoutGrants = peerclient_contract(lambda: TLSRig(_World.world, SERVED[1]))
+TestWorkers = peerclient_contract(lambda: TLSRig(_World.world, SERVED[2]))

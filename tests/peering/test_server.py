@@ -21,7 +21,7 @@ from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
 from swarm.testing.contracts import pattern
 from tests.peering.conftest import OpenSSLWorld
-from tests.peering.nodes import Node
+from tests.peering.nodes import SERVED, Node
 
 DATA = pattern(3_000_000)
 ID = Digest.of(DATA)
@@ -62,9 +62,9 @@ class Raw(Protocol):
             self.lost.errback(reason)
 
 
-@pytest_twisted.async_yield_fixture
-async def node(world: OpenSSLWorld) -> AsyncIterator[Node]:
-    node = Node(world, "beta", limits=PeerLimits(uploads=2))
+@pytest_twisted.async_yield_fixture(params=SERVED)
+async def node(world: OpenSSLWorld, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    node = Node(world, "beta", limits=PeerLimits(uploads=2), served=request.param)
     await node.listen()
     node.store.put(DATA, "three")
     yield node
