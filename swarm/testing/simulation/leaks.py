@@ -18,7 +18,16 @@ from typing import Any
 
 _REACTOR = (
     *("callLater", "callFromThread", "callInThread", "callWhenRunning", "getThreadPool", "spawnProcess"),
-    *("listenTCP", "connectTCP", "listenUNIX", "connectUNIX", "listenUDP", "addReader", "addWriter"),
+    *(
+        "listenTCP",
+        "connectTCP",
+        "listenUNIX",
+        "connectUNIX",
+        "listenUDP",
+        "listenMulticast",
+        "addReader",
+        "addWriter",
+    ),
 )
 _GLOBALS: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (time, ("time", "monotonic", "time_ns", "monotonic_ns")),

@@ -3,7 +3,7 @@
 Decides when which bytes arrive: they take a link's latency and share its bandwidth. What cannot get through
 (a cut, a host without power) is retransmitted until it can, or until the sender gives up. Only what real
 TCP does: nothing is lost or changes its order within a connection. What its two ends do is in
-:mod:`.sockets`.
+:mod:`.sockets`, what becomes of UDP in :mod:`.datagrams`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from attrs import define
 from twisted.internet import error
 
 from swarm.testing.simulation.connecting import Connector, Port
+from swarm.testing.simulation.datagrams import Datagrams
 from swarm.testing.simulation.reactor import SimReactor
 from swarm.testing.simulation.sockets import FIN, RST, Ack, Item, Socket
 from swarm.testing.simulation.timeline import Timeline
@@ -32,6 +33,8 @@ class Host:
     name: str
     ip: str
     up: bool = True
+    segment: int = 0
+    """Multicast with a TTL of 1 stays in there."""
 
 
 @define(eq=False)
@@ -72,6 +75,7 @@ class Network:
         self._stuck: dict[Socket, float] = {}
         self._ports = 32768
         self._bandwidth = tuple(map(log10, bandwidth))
+        self.datagrams = Datagrams(self)
 
     # -- making it ------------------------------------------------------------------
 
@@ -158,6 +162,7 @@ class Network:
         for socket in list(self.sockets):
             if socket.process is process:
                 socket.vanish(silently=power)
+        self.datagrams.end(process)
 
     def boot(self, host: Host) -> None:
         """There is power again; the host knows nothing of earlier connections."""
@@ -188,8 +193,9 @@ class Network:
         self._listening.pop((f"{port.process.host.name}/{port.interface}", port.number), None)
 
     def listens(self, process: SimReactor) -> bool:
-        """Has a process a listening port?"""
-        return any(port.process is process for port in self._listening.values())
+        """Has a process a listening port, or a socket for datagrams?"""
+        ports = any(port.process is process for port in self._listening.values())
+        return ports or bool(self.datagrams.of(process))
 
     def reach(self, source: Host, target: Host) -> bool:
         """Does anything get through now?"""

@@ -17,9 +17,11 @@ from twisted.internet.interfaces import (
     IHostnameResolver,
     IHostResolution,
     IReactorFromThreads,
+    IReactorMulticast,
     IReactorPluggableNameResolver,
     IReactorTCP,
     IReactorTime,
+    IReactorUDP,
     IResolutionReceiver,
 )
 from twisted.python.failure import Failure
@@ -29,13 +31,22 @@ from swarm.testing.simulation.timeline import START, Event, name_of
 
 if TYPE_CHECKING:
     from swarm.testing.simulation.connecting import Connector, Port
+    from swarm.testing.simulation.datagrams import DatagramSocket
     from swarm.testing.simulation.network import Host, Network
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-@implementer(IReactorTime, IReactorTCP, IReactorFromThreads, IReactorPluggableNameResolver, IHostnameResolver)
+@implementer(
+    IReactorTime,
+    IReactorTCP,
+    IReactorUDP,
+    IReactorMulticast,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IHostnameResolver,
+)
 class SimReactor:
     """
     I am the reactor of one process on one host, until it dies.
@@ -139,6 +150,25 @@ class SimReactor:
     ) -> Connector:
         """See :class:`~twisted.internet.interfaces.IReactorTCP`."""
         return self.network.connect(self, host, port, factory, timeout)
+
+    def listenUDP(
+        self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192
+    ) -> DatagramSocket:
+        """See :class:`~twisted.internet.interfaces.IReactorUDP`."""
+        datagrams = self.network.datagrams
+        return datagrams.listen(self, interface, port, protocol, maxPacketSize, shared=False)
+
+    def listenMulticast(
+        self,
+        port: int,
+        protocol: Any,
+        interface: str = "",
+        maxPacketSize: int = 8192,
+        listenMultiple: bool = False,
+    ) -> DatagramSocket:
+        """See :class:`~twisted.internet.interfaces.IReactorMulticast`."""
+        datagrams = self.network.datagrams
+        return datagrams.listen(self, interface, port, protocol, maxPacketSize, shared=listenMultiple)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """See :class:`~twisted.internet.interfaces.IReactorPluggableNameResolver`."""

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from swarm.model.digest import Digest
 from swarm.testing.liars import Blob
 from swarm.testing.simulation.client import NoAnswer
+from swarm.testing.simulation.datagrams import Weather
 from swarm.testing.simulation.invariants import Blob as Record
 from swarm.testing.simulation.invariants import Checks, Witness
 from swarm.testing.simulation.leaks import only_what_is_injected
@@ -324,6 +325,7 @@ class Run:
         """From here on nothing breaks any more."""
         swarm = self.swarm
         swarm.network.heal()
+        swarm.network.datagrams.weather = Weather()
         for pair in swarm.network.links:
             swarm.network.links[pair] = Link(0.005, 50e6)
         for each in swarm.nodes.values():

@@ -38,6 +38,7 @@ from swarm.pki import Authority, KeyType, peer_id, write_key
 from swarm.storage.layout import Layout
 from swarm.testing.liars import Blob
 from swarm.testing.simulation.client import PUBLIC, Client
+from swarm.testing.simulation.datagrams import Weather
 from swarm.testing.simulation.disk import Platter
 from swarm.testing.simulation.liar import Impostor
 from swarm.testing.simulation.network import Host, Network
@@ -119,6 +120,7 @@ class Swarm:
             bandwidth=bandwidth,
             segment=min(1 << 16, scale.size(1 << 18)),
         )
+        self.network.datagrams.weather = Weather.drawn(Random(f"{seed} weather"))
         self.directory = Path(tempfile.mkdtemp(prefix="swarm-sim-", dir=_memory()))
         self.nodes: dict[str, SimNode] = {}
         self.torn = False
