@@ -8,12 +8,12 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python3.1
 	$$each -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 
 PIP = .venv/bin/python -m pip --disable-pip-version-check --retries 8
-SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.py')
+SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.py' -o -name '*.[ch]')
 
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test soak chaos bench fuzz mutants clean
+.PHONY: help demo run test soak chaos bench fuzz mutants lanes clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
@@ -24,6 +24,7 @@ help:
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
 	@echo 'make fuzz SECONDS=60 what parsers do with bytes nobody thought of; needs atheris'
 	@echo 'make mutants         deliberate faults, and which test notices each; writes docs/mutants.rst'
+	@echo 'make lanes           what an installation compiles, for the checkout: hashing with vector instructions'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
@@ -82,7 +83,14 @@ fuzz: .venv/fuzz
 mutants: .venv/tox
 	.venv/bin/python -m tox run -e mutants
 
+# `pip install` does the same, where there is a compiler.
+lanes: swarm/hashing/_lanes.so
+
+swarm/hashing/_lanes.so: swarm/hashing/lanes.c swarm/hashing/rounds.h
+	$(CC) -O3 -fPIC -shared -o $@ $<
+
 clean:
 	rm -rf .venv .tox .demo .soak.json build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench/runs
+	rm -f swarm/hashing/_lanes*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

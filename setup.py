@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -44,6 +44,16 @@ FUZZ = [
     "atheris>=3",  # wheels for CPython 3.11 to 3.14 on x86-64; elsewhere it is built, which takes clang
 ]
 
+#: Hashes several grains side by side, loaded with ctypes (see swarm/hashing/lanes.py). Where it cannot be
+#: built, for want of a compiler, swarm is installed without it and hashes them one after the other.
+LANES = Extension(
+    "swarm.hashing._lanes",
+    sources=["swarm/hashing/lanes.c"],
+    depends=["swarm/hashing/rounds.h"],
+    extra_compile_args=["-O3"],
+    optional=True,
+)
+
 setup(
     name="swarm",
     version=version(),
@@ -54,6 +64,7 @@ setup(
     packages=[*find_packages(include=["swarm", "swarm.*"]), "twisted.plugins"],
     package_data={"swarm": ["py.typed"], "twisted.plugins": ["swarm_plugin.py"]},
     include_package_data=False,
+    ext_modules=[LANES],
     zip_safe=False,
     install_requires=[
         "apsw>=3.51.3",  # bundles SQLite, whose WAL-reset bug 3.51.3 fixed

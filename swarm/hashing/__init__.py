@@ -5,6 +5,7 @@ Decides how bytes are hashed; not what a result is worth (``swarm.core.trust``) 
 
 from __future__ import annotations
 
+from swarm.hashing.lanes import Stretch
 from swarm.hashing.sha512 import Hasher, MidstateSha512, PlainSha512, Sha512, load
 
-__all__ = ["Hasher", "MidstateSha512", "PlainSha512", "Sha512", "load"]
+__all__ = ["Hasher", "MidstateSha512", "PlainSha512", "Sha512", "Stretch", "load"]

@@ -119,6 +119,7 @@ class FilesystemStore:
                 sha512=sha512,
                 hashing=hashing,
                 publish=self._publisher.publish_file,
+                clock=clock,
             ),
             random_bytes=random.randbytes,
         )

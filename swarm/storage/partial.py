@@ -7,12 +7,14 @@ grains are to be believed (``swarm.core.trust``), nor how a file becomes a blob 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Protocol
 
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from swarm.errors import LocalError, StoreFailed
@@ -24,7 +26,7 @@ from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import read_at, write_all
-from swarm.storage.hashers import Hashers
+from swarm.storage.hashers import Grain, Hashers
 from swarm.storage.journal import Mark
 from swarm.storage.partial_files import PartialFiles, Shelf
 from swarm.storage.work import Work
@@ -58,9 +60,12 @@ class Workshop:
     hashing: DeferredSemaphore
     """As many grains are hashed at once as it has tokens: the cores."""
     publish: Publish
-    hashers: Hashers = field(
-        init=False, default=Factory(lambda self: Hashers(self.work, self.hashing), takes_self=True)
-    )
+    clock: IReactorTime
+    hashers: Hashers = field(init=False)
+
+    @hashers.default
+    def _hashers(self) -> Hashers:
+        return Hashers(self.work, self.hashing, self.sha512, self.clock)
 
 
 class _State(enum.Enum):
@@ -137,33 +142,31 @@ class Partial:
 
     # -- proofs ---------------------------------------------------------------
 
-    async def end_states(self, index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
+    async def end_states(
+        self, index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
+    ) -> tuple[bytes, ...]:
         """See :class:`IPartial`."""
+        offset, length, last = self.grains.start(index), self.grains.length(index), index == self.grains.last
         distinct = tuple(dict.fromkeys(starts))
-        length = self.grains.length(index) * len(distinct)
-        hashed = await self._workshop.hashers.hash(length, self._end_states, index, distinct)
+        grains = [Grain(offset, length, start, last) for start in distinct]
+        at_leisure = at_leisure and self.grains.count > self._workshop.sha512.together
+        hashed = await self._workshop.hashers.end_states(self._verifying, grains, at_leisure=at_leisure)
         if distinct == starts:
-            return hashed
+            return tuple(hashed)
         ends = dict(zip(distinct, hashed, strict=True))
         return tuple(ends[start] for start in starts)
 
-    def _end_states(self, index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
-        offset, length = self.grains.start(index), self.grains.length(index)
-        sha512, last = self._workshop.sha512, index == self.grains.last
+    @contextmanager
+    def _verifying(self) -> Iterator[int]:
         with self._files.data.held() as fd, self._volume.guard("verifying a pull", write=False):
-            return tuple(
-                sha512.plain_of(fd, offset, length)
-                if start is None
-                else sha512.end_state_of(fd, offset, length, start, last)
-                for start in starts
-            )
+            yield fd
 
     async def hash_all(self) -> Digest:
         """See :class:`IPartial`."""
         hasher = self._workshop.sha512.hasher()
 
         def take(length: int) -> None:
-            with self._files.data.held() as fd, self._volume.guard("verifying a pull", write=False):
+            with self._verifying() as fd:
                 hasher.update_from(fd, length)
 
         # Grain by grain, so that a pull that is given up does not keep a thread for minutes.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree that a wheel would hold."""
-    work = tmp_path_factory.mktemp("build")
+    return build(tmp_path_factory.mktemp("build"))
+
+
+def build(work: Path, **environment: str) -> Path:
     command = [
         sys.executable,
         "setup.py",
@@ -26,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--build-lib",
         work / "lib",
     ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment})
     return work / "lib"
 
 
@@ -37,6 +42,29 @@ def test_every_module_is_installed(built: Path) -> None:
         "twisted/plugins/swarm_plugin.py"
     }
     assert (built / "swarm/py.typed").exists()
+
+
+def lanes(built: Path) -> list[Path]:
+    return list((built / "swarm/hashing").glob("_lanes*.so"))
+
+
+def test_the_lanes_are_compiled(built: Path, need_program: Callable[[str], str]) -> None:
+    need_program("gcc")
+    assert len(lanes(built)) == 1
+
+
+def test_without_a_compiler_there_is_everything_else(tmp_path: Path) -> None:
+    bare = build(tmp_path, CC="/nonexistent/cc")
+    assert not lanes(bare)
+    assert (bare / "swarm/hashing/lanes.py").exists()
+
+
+def test_the_source_that_is_published_is_whole(tmp_path: Path) -> None:
+    """tox installs from it."""
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    held = set((tmp_path / "swarm.egg-info/SOURCES.txt").read_text().splitlines())
+    assert {"swarm/hashing/lanes.c", "swarm/hashing/rounds.h", "swarm/hashing/lanes.py"} <= held
 
 
 def test_twisted_is_never_shadowed() -> None:

@@ -139,7 +139,7 @@ class Store:
         shelf = Shelf(str(root / "partial"), self.disk, self.volume)
         publish = Publishing(str(root / "blobs"), self.disk, self.volume)
         self.partials = Partials(
-            workshop=Workshop(shelf, Work(run), sha512, DeferredSemaphore(2), publish),
+            workshop=Workshop(shelf, Work(run), sha512, DeferredSemaphore(2), publish, Clock()),
             random_bytes=Random(3).randbytes,
         )
 
