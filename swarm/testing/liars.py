@@ -59,6 +59,7 @@ ANSWERS = (
 LISTS = (
     "true",  # those of the true bytes
     "own",  # those of the bytes it sends, so that both lies agree
+    "joined",  # the same up to the grain it withholds, and true from there on: nothing it sends refutes it
     "bent",  # true but for one boundary
     "fickle",  # bent, another way each time
     "none",  # 404
@@ -78,6 +79,8 @@ class Lies:
     reset: int | None = None
     stall: int | None = None
     drip: int | None = None
+    withhold: int | None = None  # a grain it is too busy to send
+    have: str | None = None  # with every answer: it has no more than that, so it only passes on
 
 
 @define
@@ -106,6 +109,10 @@ class Blob:
             return b""
         if kind == "garbage":
             return b"SWMS" + bytes(40)
+        if kind == "joined":
+            sent, true = _midstates(self.sent), _midstates(self.true)
+            at = 64 * (self.lies.withhold or 0)
+            return Midstates(true.grains, sent.inner[:at] + true.inner[at:]).encode()
         midstates = _midstates(self.true if kind != "own" and self.lies.claim is None else self.sent)
         if kind not in ("bent", "fickle") or not midstates.inner:
             return midstates.encode()
@@ -187,7 +194,8 @@ class Connection:
         elif blob is None:
             self._plain("404 Not Found")
         elif method == "HEAD":
-            self.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(blob.sent)}\r\n\r\n".encode())
+            told = "" if blob.lies.have is None else f"Swarm-Have: {blob.lies.have}\r\n"
+            self.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(blob.sent)}\r\n{told}\r\n".encode())
         elif not what:
             self._bytes(blob, fields.get("range", ""))
         elif given := blob.list():
@@ -202,6 +210,11 @@ class Connection:
         first, last = (int(match[1]), int(match[2])) if match else (0, len(data) - 1)
         kind, head = lies.answer, [f"Content-Range: bytes {first}-{last}/{len(data)}"]
         status, body = "206 Partial Content", data[first : last + 1]
+        grains = Grains.of(len(data))
+        if lies.have is not None:
+            head += [f"Swarm-Have: {lies.have}"]
+        if (held := lies.withhold) is not None and first < grains.stop(held) and grains.start(held) <= last:
+            kind = "busy"
         if kind == "whole":
             status, body, head = "200 OK", data, []
         elif kind == "shifted":
@@ -355,6 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--answer", choices=ANSWERS, default="range")
     parser.add_argument("--list", choices=LISTS, default="true")
     parser.add_argument("--claim", type=int, help="say that the blob has so many bytes")
+    parser.add_argument("--withhold", type=int, metavar="GRAIN", help="be too busy to send it")
+    parser.add_argument("--have", metavar="bytes=A-B", help="say so with every answer: a partial holder")
     for option in ("cut", "reset", "stall", "drip"):
         parser.add_argument(
             f"--{option}", type=int, metavar="BYTES", help=f"{option} after so many of a body"
@@ -365,7 +380,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for file in given.blob:
         true = file.read_bytes()
         flip = frozenset(_grains(given.flip, len(true)))
-        blobs.append(Blob(true, Lies(flip, given.answer, given.list, given.claim, *stops)))
+        blobs.append(
+            Blob(true, Lies(flip, given.answer, given.list, given.claim, *stops, given.withhold, given.have))
+        )
     liar = Liar(given.identity, given.port, given.name, given.cluster, blobs)
     for address in given.greet:
         threading.Thread(target=liar.greet_for_ever, args=(address,), daemon=True).start()

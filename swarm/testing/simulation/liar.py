@@ -28,7 +28,15 @@ def draw_lies(draw: Random, size: int, grains: int) -> Lies:
     """What it does wrong: mostly one thing, sometimes several."""
     if not size:
         return Lies(claim=1)
-    kind = draw.choice(["flip", "flip", "flip", "answer", "list", "list", "claim", "stop"])
+    kind = draw.choice(
+        ["flip", "flip", "flip", "answer", "list", "list", "claim", "stop", "subtle", "subtle", "relay"]
+    )
+    if kind == "subtle":  # nothing it sends refutes it
+        held = draw.randrange(grains)
+        return Lies(flip=frozenset(draw.sample(range(held), held // 2)), midstates="joined", withhold=held)
+    if kind == "relay":
+        flip = frozenset(draw.sample(range(grains), draw.randint(1, grains)))
+        return Lies(flip=flip, have=f"bytes=0-{size - 1}")
     both = draw.random() < 0.3
     return Lies(
         flip=frozenset(draw.sample(range(grains), draw.randint(1, grains)) if kind == "flip" or both else ()),
