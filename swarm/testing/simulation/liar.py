@@ -38,12 +38,15 @@ def draw_lies(draw: Random, size: int, grains: int) -> Lies:
         flip = frozenset(draw.sample(range(grains), draw.randint(1, grains)))
         return Lies(flip=flip, have=f"bytes=0-{size - 1}")
     both = draw.random() < 0.3
+    stop: dict[str, Any] = {}
+    if kind == "stop":
+        stop = {draw.choice(["cut", "reset", "stall", "drip"]): draw.randrange(size)}
     return Lies(
         flip=frozenset(draw.sample(range(grains), draw.randint(1, grains)) if kind == "flip" or both else ()),
         answer=draw.choice(liars.ANSWERS) if kind == "answer" else "range",
         midstates=draw.choice(liars.LISTS) if kind == "list" or both else "true",
         claim=max(1, int(size * draw.uniform(0.2, 3.0))) if kind == "claim" else None,
-        **({draw.choice(["cut", "reset", "stall", "drip"]): draw.randrange(size)} if kind == "stop" else {}),
+        **stop,
     )
 
 
