@@ -280,6 +280,9 @@ class IBlobStore(Interface):
         :raises StorageFull, VolumeReadOnly, StoreFailed:
         """
 
+    def begun(digest: Digest) -> int | None:
+        """The size of the pull that is under way or was left unfinished; None: there is none. From memory."""
+
     async def unfinished() -> Sequence[tuple[Digest, int]]:
         """Pulls with a valid journal left by an earlier run: (id, size). Others are cleaned away."""
 

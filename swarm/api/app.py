@@ -39,7 +39,7 @@ from swarm.model.filenames import RESERVED
 from swarm.web.bodies import conditions_of, send
 from swarm.web.errors import Refusal, answer_error
 from swarm.web.limits import WebLimits
-from swarm.web.ranges import select
+from swarm.web.ranges import begins_at, select
 from swarm.web.request import StreamingRequest
 from swarm.web.routes import DigestConverter
 from swarm.web.site import StreamingSite
@@ -169,7 +169,8 @@ class PublicAPI:
     @app.route("/<id:digest>", methods=["GET"])
     async def blob(self, request: StreamingRequest, digest: Digest) -> None:
         """Local bytes, or a pull's as they arrive."""
-        await self._send(request, digest, self._fetcher.open)
+        near = begins_at(request.getHeader("Range")) if request.method == b"GET" else None
+        await self._send(request, digest, partial(self._fetcher.open, near=near))
 
     @app.route("/<id:digest>/nopeerload", methods=["GET"])
     async def blob_here(self, request: StreamingRequest, digest: Digest) -> None:

@@ -30,10 +30,12 @@ when no source can bring what is missing.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from random import Random
 
 from attrs import frozen
 
+from swarm.core.attention import Attention
 from swarm.core.feeds import AWAY, Abort, Feed, Shorten, Span, rest_after
 from swarm.core.rates import Rate
 from swarm.core.stragglers import Stragglers
@@ -66,6 +68,7 @@ class Dispatch:
         self._table.picker.prefer(grains.last)  # trust grows from the end
         self._ledger = self._table.ledger
         self._stragglers = Stragglers(self._table)
+        self._attention = Attention(settings.alone, settings.calm, self._ledger.is_verified)
         self._gone: dict[PeerID, Feed] = {}
         self._now = 0.0
         self._promised: float | None = None
@@ -108,6 +111,11 @@ class Dispatch:
     def flying(self, span_id: int) -> bool:
         """Are more bytes of the span expected?"""
         return span_id in self._table.flights
+
+    def asked_of(self, peer: PeerID) -> int:
+        """Bytes asked of a source and not yet here."""
+        feed = self._table.feeds.get(peer)
+        return 0 if feed is None else feed.outstanding
 
     def senders(self, grain: int) -> tuple[PeerID, ...]:
         """Whose bytes of the grain are on disk; empty if an earlier run fetched it."""
@@ -153,14 +161,18 @@ class Dispatch:
 
     # -- what is wanted --------------------------------------------------------
 
-    def want(self, reader: Hashable, window: ByteRange) -> None:
+    def want(self, reader: Hashable, window: ByteRange, now: float) -> None:
         """``reader`` waits for these bytes, the first the most; replaces what it wanted before."""
+        self._now = now
+        if reader not in self._table.picker.windows:
+            self._attention.came(reader, self.grains.at(window.start), now)
         self._table.picker.want(reader, window)
 
     def unwant(self, reader: Hashable) -> None:
         """The reader is gone."""
         self._table.picker.unwant(reader)
         self._stragglers.forget(reader)
+        self._attention.forget(reader)
 
     def prefer(self, grain: int) -> None:
         """Trust wants this grain before all others."""
@@ -313,7 +325,7 @@ class Dispatch:
             return None
         if self._table.ready or self._table.notices:
             return self._now
-        times = []
+        times = [self._attention.next_due(self._now)]
         idle = False
         for feed in self._table.feeds.values():
             if feed.flights:
@@ -324,7 +336,8 @@ class Dispatch:
                 idle = True
         if idle and self._table.flights:
             times.append(self._now + self.settings.tick)
-        self._promised = min(times, default=None)
+        soonest = min(times)
+        self._promised = soonest if soonest < inf else None
         return self._promised
 
     # -- asking ----------------------------------------------------------------
@@ -342,7 +355,9 @@ class Dispatch:
         grain = self._table.parole_for(feed)
         if grain is not None:
             return self._table.launch_whole(feed, grain, pace.now)
-        chosen = self._urgent(feed, pace) or self._table.picker.spread(feed.peer, self._length(feed, pace))
+        chosen = self._urgent(feed, pace)
+        if chosen is None and not self._attention.only_readers(pace.now):
+            chosen = self._table.picker.spread(feed.peer, self._length(feed, pace))
         if chosen is None or self._too_slow(feed, chosen, pace):
             return None
         return self._table.launch(feed, chosen, pace.now)
@@ -364,7 +379,8 @@ class Dispatch:
     def _urgent(self, feed: Feed, pace: Pace) -> ByteRange | None:
         """Bytes somebody waits for, unless another source would bring them much sooner."""
         length = int((pace.rates[feed] or 0.0) * self.settings.window_seconds)
-        chosen = self._table.picker.urgent(feed.have, length)
+        firsts = self._attention.only_firsts(pace.now)
+        chosen = self._table.picker.urgent(feed.have, length, firsts=firsts)
         if chosen is None:
             return None
         others = [

@@ -74,6 +74,10 @@ class Ledger:
         self.unverified -= not self._verified[grain]
         self._verified[grain] = 1
 
+    def is_verified(self, grain: int) -> bool:
+        """Is the grain good?"""
+        return bool(self._verified[grain])
+
     def reject(self, grain: int) -> int:
         """The grain is bad: blame its senders and want it again, whole. Returns bytes thrown away."""
         senders = self.senders(grain)

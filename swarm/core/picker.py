@@ -134,16 +134,20 @@ class Picker:
 
     # -- the choice ------------------------------------------------------------
 
-    def urgent(self, have: RangeSet | None, length: int) -> ByteRange | None:
-        """The first free bytes somebody waits for and ``have`` offers: about ``length``, to an edge."""
-        for start, stop in self._wishes():
+    def urgent(self, have: RangeSet | None, length: int, *, firsts: bool = False) -> ByteRange | None:
+        """
+        The first free bytes somebody waits for and ``have`` offers: about ``length``, to an edge.
+
+        :param firsts: only grains that settle disputes and those readers stand at.
+        """
+        for start, stop in self._wishes(firsts):
             run = self._first(start, stop, have)
             if run is not None:
                 edge = self._ceil(max(run.start + 1, run.start + length - self._grains.grain + 1))
                 return ByteRange(run.start, min(run.stop, edge))
         return None
 
-    def _wishes(self) -> Iterator[tuple[int, int]]:
+    def _wishes(self, firsts: bool) -> Iterator[tuple[int, int]]:
         """
         What is waited for, the most urgent first.
 
@@ -156,6 +160,8 @@ class Picker:
                 yield grains.start(grain), grains.stop(grain)
         for window in self.windows.values():
             yield window.start, min(window.stop, grains.stop(grains.at(window.start)))
+        if firsts:
+            return
         if grains.last in self._preferred:
             yield grains.start(grains.last), grains.size
         for window in self.windows.values():

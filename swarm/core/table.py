@@ -56,6 +56,8 @@ class DispatchSettings:
     pause: float = 60.0  # this, doubling,
     pause_most: float = 3600.0  # up to this,
     quiet: float = 3.0  # but while nothing came from anybody for so long, who was not reached rests no longer
+    alone: float = 0.03  # so long, at most, nothing is asked but the first grain of a reader that came,
+    calm: float = 0.25  # and so long nothing but what readers want
     tick: float = 0.1  # how often idle sources are reconsidered
 
     def budget(self, grains: Grains) -> int:

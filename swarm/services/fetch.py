@@ -1,7 +1,8 @@
 """One id that is missing here: looked for, pulled, and told to all who wait for it.
 
-Decides when to look for holders again, when a pull is given up, and which claimed size to try next
-when peers disagree (the most claimed first; a size is proven with the last grain).
+A pull begins with the first peer that has the blob, while the others are still asked. Decides when a
+reader may be promised a size, when to look for holders again, when a pull is given up, and which claimed
+size to try next when peers disagree (the most claimed first; a size is proven with the last grain).
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Fetch:
         self._changed = Signal()
         self._stored: BlobInfo | None = None
         self._error: LocalError | None = None
+        self._places: dict[object, int] = {}  # where those who wait for a reader mean to begin
         self._searched = False
+        self._agreed = False  # have peers had the time to disagree about the size?
         self._silent = False  # did a peer that is alive not answer? Then nobody knows that nobody has it
         self._ended = False
         self._doom: LocalError | None = None  # why it is to end before its time,
@@ -91,19 +94,31 @@ class Fetch:
 
     # -- waiting for it ---------------------------------------------------------------
 
-    async def reader(self) -> PullReader | None:
+    async def reader(self, near: int | None = None) -> PullReader | None:
         """
         Wait until there is something to read from; None: the blob is here.
 
+        :param near: where reading will begin, so far as that is known (from the end, if negative): these
+            bytes are asked for first, and before it is settled how many there are.
         :raises LocalError: there never will be.
         """
-        while self._stored is None:
-            if self._error is not None:
-                raise self._error
-            if self.pull is not None and self.pull.error is None and self._size_settled(self.pull):
-                return self.pull.reader()
-            await self._changed.wait()
-        return None
+        place = object()
+        if near is not None:
+            self._places[place] = near
+            if self.pull is not None:
+                self.pull.expect(place, near)
+        try:
+            while self._stored is None:
+                if self._error is not None:
+                    raise self._error
+                if self.pull is not None and self.pull.error is None and self._size_settled(self.pull):
+                    return self.pull.reader()
+                await self._changed.wait()
+            return None
+        finally:
+            self._places.pop(place, None)
+            if self.pull is not None:
+                self.pull.leave(place)
 
     async def finished(self) -> BlobInfo:
         """Wait until the blob is published. :raises LocalError: it won't be."""
@@ -124,7 +139,8 @@ class Fetch:
 
     def _size_settled(self, pull: Pull) -> bool:
         """May a reader be promised this size? If peers disagree, only once it is proven."""
-        return pull.size_proven or len({each.size for each in self._holdings.values()}) == 1
+        sizes = {each.size for each in self._holdings.values()}
+        return pull.size_proven or (self._agreed and len(sizes) == 1)
 
     # -- running ------------------------------------------------------------------------
 
@@ -200,9 +216,12 @@ class Fetch:
         try:
             if self._doom is not None:  # while the partial was opened
                 raise self._doom
+            for place, near in self._places.items():
+                pull.expect(place, near)
             pull.begin()
             self._feed(pull)
             self._changed.fire()
+            beside.start("hearing all sizes", self._agree(pull))
             beside.start("searching holders", self._search_on(pull))
             beside.start("waiting for a proven size", self._tell_size(pull))
             stored = await pull.outcome
@@ -223,13 +242,34 @@ class Fetch:
     # -- looking for holders ------------------------------------------------------------
 
     async def _search_first(self) -> None:
-        """Ask every live peer; go on when all have answered, or soon after the first has said yes."""
+        """Ask every live peer; go on when one has said yes, or all have answered."""
         self._searched = False
         self._tasks.start("looking for holders", self._search_once())
         while not (self._searched or self._holdings or self._doom):
             await self._changed.wait()
+        if self._store.begun(self._digest) not in (None, self._best_size()):
+            await self._hear()  # what came of it is not thrown away on one peer's word
+
+    async def _hear(self) -> None:
+        """Wait until all have answered, or had a moment to since the first did."""
         with suppress(TookTooLong):
             await within(self._clock, self._settings.gather, self._answered())
+
+    async def _agree(self, pull: Pull) -> None:
+        """
+        Promise nobody a size before all have answered, or had a moment to.
+
+        If by then most claim another than the first who answered, begin anew with theirs.
+        """
+        if not self._agreed:
+            await self._hear()
+            self._agreed = True
+            sizes = [each.size for each in self._holdings.values()]
+            mine = pull.grains.size
+            if not pull.size_proven and sizes.count(mine) < max(map(sizes.count, sizes), default=0):
+                self._tried.discard(mine)
+                pull.fail(PullFailed(self._digest, ()))
+            self._changed.fire()
 
     async def _answered(self) -> None:
         while not (self._searched or self._doom):

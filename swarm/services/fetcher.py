@@ -104,9 +104,11 @@ class Fetcher:
 
     # -- reading ------------------------------------------------------------------
 
-    async def open(self, digest: Digest) -> IBlobReader:
+    async def open(self, digest: Digest, near: int | None = None) -> IBlobReader:
         """
         A reader of the blob: local bytes, or a pull that all who wait share.
+
+        :param near: see :meth:`swarm.services.fetch.Fetch.reader`.
 
         :raises BlobMissing: nobody reachable has it, or it is deleted or marked ``404``.
         :raises BlobForbidden: marked ``403``.
@@ -120,7 +122,7 @@ class Fetcher:
         except BlobMissing:
             await self._store.check_markers(digest)
         # Also if it was deleted from the swarm: it may have been put again elsewhere.
-        reader = await self._fetch(digest).reader()
+        reader = await self._fetch(digest).reader(near)
         return await self._store.open(digest) if reader is None else reader
 
     async def open_local(self, digest: Digest) -> IBlobReader:

@@ -22,7 +22,10 @@ from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.services.progress import Counters, GrainWatch
 from swarm.services.sources import Sources
-from swarm.services.tasks import Tasks
+from swarm.services.tasks import Tasks, sleep
+
+#: Seconds after which a second list is asked for although the first has not come.
+_LIST_ALONE = 0.1
 
 
 class Owner(Protocol):
@@ -94,6 +97,7 @@ class Proving:
         self._accepted: set[int] = set()
         self._listed: set[PeerID] = set()  # asked for their list
         self._listless: set[PeerID] = set()  # and had none
+        self._all_lists = False  # did one come, or not come in time? Then the others are asked for, too
         self._benched: set[PeerID] = set()  # suspended by the ledger, for now
         self._asked: dict[int, float] = {}  # when grains that are not decided were asked for
         self._hashing_whole = False
@@ -117,7 +121,7 @@ class Proving:
         if peer not in trust.suspended:
             self._benched.discard(peer)
         if have is None:
-            self._want_lists()
+            self._tasks.start("asking for midstates", self._want_lists_soon())
         return peer not in self._benched and not (isinstance(trust, WholeTrust) and trust.failed)
 
     # -- grains -------------------------------------------------------------------------
@@ -217,7 +221,7 @@ class Proving:
             if not trust.complete:
                 await self._prove_whole(trust)
         else:
-            self._want_lists()
+            self.want_lists()
         for grain in trust.wanted():
             self._dispatch.prefer(grain)
         owner.judged()
@@ -290,18 +294,35 @@ class Proving:
 
     # -- lists --------------------------------------------------------------------------------
 
-    def _want_lists(self) -> None:
-        """Have as many lists under way or at hand as shall be compared; do without if nobody has any."""
+    async def _want_lists_soon(self) -> None:
+        """A turn later: the bytes a reader waits for go first, and the list is somebody else's to give."""
+        await sleep(self._clock, 0)
+        self.want_lists()
+
+    def want_lists(self) -> None:
+        """
+        Have as many lists under way or at hand as shall be compared; do without if nobody has any.
+
+        The first is asked for alone, if it comes soon: it is all that a first grain needs.
+        """
         usable = self._listed - self._listless - self.trust.convicted
-        missing = max(0, self._lists_wanted - len(usable))
-        others = sorted(self._sources.complete - self._listed)[:missing]
+        missing = max(0, (self._lists_wanted if self._all_lists else 1) - len(usable))
+        others = sorted(self._sources.complete - self._listed, key=lambda p: (self._dispatch.asked_of(p), p))
+        del others[missing:]
         for peer in others:
             self._fetch_list(peer)
         if not usable and not others and self._sources.complete:
             self._do_without_lists()
 
+    async def _want_all_lists(self) -> None:
+        await sleep(self._clock, _LIST_ALONE)
+        self._all_lists = True
+        self.want_lists()
+
     def _fetch_list(self, peer: PeerID) -> None:
         if peer not in self._listed and not isinstance(self.trust, WholeTrust) and self._grains.count > 1:
+            if not self._listed:
+                self._tasks.start("waiting for a first list", self._want_all_lists())
             self._listed.add(peer)
             self._tasks.start("fetching midstates", self._offer_list(self._sources.peers[peer]))
 
@@ -311,9 +332,11 @@ class Proving:
             midstates = await self._client.midstates(peer, trust.digest, self._grains.size)
         except PeerError as e:
             self.log.info("no midstates: {error}", error=e)
+            self._all_lists = True
             self._listless.add(peer.id)
-            self._want_lists()
+            self.want_lists()
             return
+        self._all_lists = True
         if trust is self.trust:
             await self._apply(trust.offer(peer.id, midstates))
 

@@ -88,6 +88,7 @@ class Pull:
         self._verified = RangeSet()
         self._servable: RangeSet | None = None  # a copy of it, until it changes
         self._held = False
+        self._expected = False  # is it known where a reader will begin?
         self._judged = clock.seconds()
         self._publishing = False
         self._published = False
@@ -160,7 +161,7 @@ class Pull:
         self._sources.add(holding)
         if self._proving.claim(peer, holding.have):
             self._dispatch.add_source(peer, self._clock.seconds(), holding.have)
-        self._asking.pump_soon()
+        (self._asking.pump if self._expected else self._asking.pump_soon)()
 
     def _hear(self, peer: PeerID, have: RangeSet | None) -> None:
         """A peer answers. If it is a relay it is known for one before anything else, its bytes come next."""
@@ -186,6 +187,14 @@ class Pull:
         """A peer has not what it says it has: out for this pull."""
         self._unfit.add(peer)
         self.lose(peer, reason)
+
+    def expect(self, place: object, near: int) -> None:
+        """Somebody will read from ``near`` on (from the end, if negative): first of all, until it leaves."""
+        size = self.grains.size
+        start = max(0, size + near) if near < 0 else near
+        if start < size:
+            self._expected = True
+            self.want(place, ByteRange(start, min(size, start + self._settings.reader_window)))
 
     def reader(self) -> PullReader:
         """A new reader."""
@@ -309,7 +318,7 @@ class Pull:
 
     def want(self, reader: object, span: ByteRange) -> None:
         """See :class:`~swarm.services.reading.Arriving`."""
-        self._dispatch.want(reader, span)
+        self._dispatch.want(reader, span, self._clock.seconds())
         self._asking.pump()
 
     def changed(self) -> Deferred[None]:

@@ -325,6 +325,10 @@ class FilesystemStore:
         """See :meth:`IBlobStore.partial`. The caller lets one pull of one blob run at a time."""
         return await self._partials.begin(digest, size)
 
+    def begun(self, digest: Digest) -> int | None:
+        """See :meth:`IBlobStore.begun`."""
+        return self._partials.size_of(digest)
+
     async def unfinished(self) -> Sequence[tuple[Digest, int]]:
         """See :meth:`IBlobStore.unfinished`."""
 

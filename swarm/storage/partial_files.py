@@ -2,6 +2,7 @@
 
 Every function here blocks and belongs in a thread. The order of the calls is the point (RELIABILITY,
 section E): the header is durable before the first record, the data before the record that names it.
+Before the first record nothing is: a reader may be waiting for the first bytes, and nothing of worth is lost.
 """
 
 from __future__ import annotations
@@ -83,16 +84,11 @@ class Shelf:
                     data = disk.create(self.data(header.digest))
                     fds.append(data)
                     self._allocate(data, header.grains.size)
-                with guard("syncing a new pull", sync=True):
-                    disk.fsync(data)
                 with guard("beginning a journal"):
                     journal = disk.create(self.journal(header.digest))
                     fds.insert(0, journal)
                     write_all(disk, journal, [header.encode()], 0)
-                with guard("syncing a new journal", sync=True):
-                    disk.fsync(journal)
-                    disk.fsync_dir(self.directory)
-                return self._files(header, Replay({}, 0), fds)
+                return self._files(header, Replay({}, 0), fds, durable=False)
         except LocalError:
             for path in (self.journal(header.digest), self.data(header.digest)):
                 with suppress(OSError):
@@ -119,10 +115,10 @@ class Shelf:
                 with suppress(OSError):  # what led here matters more
                     self.disk.close(fd)
 
-    def _files(self, header: Header, replay: Replay, fds: list[int]) -> PartialFiles:
+    def _files(self, header: Header, replay: Replay, fds: list[int], *, durable: bool = True) -> PartialFiles:
         journal, data = (Descriptor(self.disk, fd) for fd in fds)
         fds.clear()
-        return PartialFiles(self, header, replay.marks, data, journal, replay.records)
+        return PartialFiles(self, header, replay.marks, data, journal, replay.records, durable)
 
     def remove(self, digest: Digest, *, durably: bool = True) -> None:
         """
@@ -183,6 +179,8 @@ class PartialFiles:
     data: Descriptor
     _journal: Descriptor
     _records: int
+    _durable: bool
+    """Are the files' names and the header? Not at first: a reader may be waiting for the first bytes."""
 
     def append(self, entries: Sequence[tuple[int, Mark | None]]) -> None:
         """
@@ -202,6 +200,11 @@ class PartialFiles:
         ]
         end = HEADER_LENGTH + self._records * RECORD_LENGTH
         with self._journal.held() as journal:
+            if not self._durable:
+                with guard("syncing a new journal", sync=True):
+                    disk.fsync(journal)
+                    disk.fsync_dir(self._shelf.directory)
+                self._durable = True
             try:
                 with guard("writing a journal"):
                     write_all(disk, journal, [b"".join(records)], end)

@@ -74,6 +74,11 @@ class Partials:
         self._open[partial] = None
         return partial
 
+    def size_of(self, digest: Digest) -> int | None:
+        """Bytes of the pull that is under way or left over, if :meth:`unfinished` has found it yet."""
+        room = self._rooms.get(digest)
+        return None if room is None else room.length
+
     async def unfinished(self, held: Callable[[Digest], bool], now: float) -> Sequence[tuple[Digest, int]]:
         """
         The pulls an earlier run left: (id, size). What is of no use is deleted: without a valid

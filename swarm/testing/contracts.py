@@ -500,11 +500,14 @@ class BlobStoreContract:
         partial.mark(0, None, Digest.of(data).raw)
         await partial.checkpoint()
         partial.close()
+        assert rig.store.begun(Digest.of(data)) == 1000
         other = await rig.store.partial(Digest.of(data), 999)
+        assert rig.store.begun(Digest.of(data)) == 999
         assert list(other.journaled) == []
         assert rig.store.usage().partials == 1
         await other.discard()
         other.close()
+        assert rig.store.begun(Digest.of(data)) is None
         assert await rig.store.unfinished() == []
 
 

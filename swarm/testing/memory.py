@@ -190,7 +190,9 @@ class MemoryPartial:
             offset += len(view)
         assert len(self._pull.data) == self.grains.size
 
-    async def end_states(self, index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
+    async def end_states(
+        self, index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
+    ) -> tuple[bytes, ...]:
         """See :meth:`IPartial.end_states`."""
         grain = bytes(self._pull.data[self.grains.start(index) : self.grains.stop(index)])
         return tuple(
@@ -443,6 +445,11 @@ class MemoryStore:
             self.check_disk()
             pull = self.pulls[digest] = _Pull(bytearray(size))
         return MemoryPartial(self, digest, Grains.of(size), pull, sorted(pull.records))
+
+    def begun(self, digest: Digest) -> int | None:
+        """See :meth:`IBlobStore.begun`."""
+        pull = self.pulls.get(digest)
+        return None if pull is None else len(pull.data)
 
     async def unfinished(self) -> Sequence[tuple[Digest, int]]:
         """See :meth:`IBlobStore.unfinished`."""

@@ -106,6 +106,19 @@ def parse_range(value: str, size: int) -> tuple[ByteRange, ...] | None:
     return tuple(ranges)
 
 
+def begins_at(value: str | None) -> int:
+    """
+    Guess from a ``Range`` field where reading will begin, before the size is known.
+
+    :return: from the end, if negative; 0 for whatever is not understood.
+    """
+    unit, _, specs = (value or "").partition("=")
+    match = _SPEC.match(specs) if unit.strip().lower() == "bytes" else None
+    if match is None:
+        return 0
+    return _number(match[1]) if match[1] else -_number(match[2] or "0")
+
+
 def _number(digits: str) -> int:
     return int(digits) if len(digits) < 20 else _FAR
 

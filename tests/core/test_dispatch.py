@@ -509,7 +509,7 @@ def test_a_source_whose_trial_came_to_nothing_is_not_hoped_for_again() -> None:
 def test_what_a_source_would_bring_much_later_than_another_is_left_to_that_one() -> None:
     pull, now = measured(400, (A, 20.0), (B, 0.5))
     window = ByteRange(100 * G, 140 * G)
-    pull.want("reader", window)
+    pull.want("reader", window, now - 1.0)  # it came a while ago: other bytes are asked for, too
     asked = pull.next(now)
     assert {span.peer for span in asked} == {A, B}
     for span in asked:
@@ -522,7 +522,7 @@ def test_a_reader_takes_the_place_of_a_queued_span_if_the_first_is_down_to_a_gra
     head, queued = pull.next(now)
     assert len(head.range) == len(queued.range) == G
     (free,) = {0, 1, 2} - {pull.grains.at(head.range.start), pull.grains.at(queued.range.start)}
-    pull.want("reader", ByteRange(free * G, free * G + 1))
+    pull.want("reader", ByteRange(free * G, free * G + 1), now)
     assert pull.due(now) == (Shorten(queued.id, queued.range.start),)
     assert pull.flying(head.id) and pull.tally.preempted == 1
 
@@ -551,7 +551,7 @@ def test_a_cut_spares_a_later_span_that_already_streams_on_a_lane_of_its_own() -
     behind = only(pull.next(now))
     pull.received(behind.id, behind.range.start + 10, now + 0.1)
     middle = head.range.start + len(head.range) // 2 // G * G
-    pull.want("reader", ByteRange(middle, middle + 10))
+    pull.want("reader", ByteRange(middle, middle + 10), now + 0.1)
     notices = pull.due(now + 0.1)
     assert notices == (Shorten(head.id, middle),)
     assert pull.flying(behind.id) and pull.tally.preempted == 1
@@ -601,3 +601,36 @@ def test_a_span_cut_down_to_what_a_rival_brought_is_not_asked_for_again() -> Non
     assert table.ledger.disk.covers(0, 3 * G) and not late.lost
     stragglers.act(1.8)
     assert not table.ready and late.span.id in table.flights
+
+
+def test_a_reader_that_came_has_its_first_grain_alone_and_then_what_follows_before_the_rest() -> None:
+    pull, now = measured(400, (A, 20.0), (B, 20.0), alone=0.04, calm=0.5)
+    pull.want("reader", ByteRange(100 * G, 103 * G), now)
+    first = only(pull.next(now))
+    assert first.range == ByteRange(100 * G, 101 * G)
+    assert sorted(map(pull.asked_of, (A, B, C))) == [0, 0, G]
+    assert pull.next_due() == now + 0.04
+    deliver(pull, first, now + 0.01)
+    then = pull.next(now + 0.01)
+    assert sorted((span.range.start, span.range.stop) for span in then) == [(101 * G, 103 * G)]
+    deliver(pull, then[0], now + 0.02)
+    assert pull.next(now + 0.02) == (), "who has read three grains may be about to seek"
+    pull.unwant("reader")
+    assert pull.next_due() == now + 0.5
+    assert len(pull.next(now + 0.5)) == 4
+
+
+def test_a_first_grain_that_takes_long_does_not_keep_others_waiting() -> None:
+    pull, now = measured(400, (A, 20.0), (B, 20.0), alone=0.1, calm=0.5)
+    pull.want("reader", ByteRange(100 * G, 400 * G), now)
+    first = only(pull.next(now))
+    assert pull.next(now + 0.09) == ()
+    assert {span.peer for span in pull.next(now + 0.1)} == {A, B}
+    assert pull.flying(first.id)
+
+
+def test_a_reader_that_goes_on_is_not_a_reader_that_came() -> None:
+    pull, now = measured(400, (A, 20.0), (B, 20.0), alone=0.1, calm=0.5)
+    pull.want("reader", ByteRange(100 * G, 103 * G), now)
+    pull.want("reader", ByteRange(200 * G, 203 * G), now + 0.6)
+    assert {span.peer for span in pull.next(now + 0.6)} == {A, B}

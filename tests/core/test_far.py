@@ -99,7 +99,7 @@ def test_a_reader_who_seeks_amid_a_pull_waits_less_than_a_new_connection_would_t
         assert not pull.dispatch.senders(grain)
         began = pull.now
         start = pull.grains.start(grain)
-        pull.dispatch.want("reader", ByteRange(start, start + 1))
+        pull.dispatch.want("reader", ByteRange(start, start + 1), pull.now)
 
         def come() -> None:
             waited.append(pull.now - began)

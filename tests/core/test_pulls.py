@@ -66,7 +66,7 @@ def swarms(draw: st.DrawFn) -> tuple[Pull, list[str]]:
     if draw(st.booleans()):
         start = draw(st.integers(0, grains.size - 1))
         window = ByteRange(start, min(grains.size, start + 3 * GRAIN))
-        pull.at(draw(st.floats(0, 2)), lambda: pull.dispatch.want("reader", window))
+        pull.at(draw(st.floats(0, 2)), lambda: pull.dispatch.want("reader", window, pull.now))
         pull.at(draw(st.floats(2, 4)), lambda: pull.dispatch.unwant("reader"))
     return pull, story
 
@@ -101,7 +101,7 @@ def test_the_last_grain_is_asked_first() -> None:
 
 def test_a_reader_is_served_in_order_before_anything_else() -> None:
     pull = Pull(grains_of(60, GRAIN), {1: Source(RATE), 2: Source(RATE), 3: Source(RATE / 50)})
-    pull.dispatch.want("reader", ByteRange(10 * GRAIN, 20 * GRAIN))
+    pull.dispatch.want("reader", ByteRange(10 * GRAIN, 20 * GRAIN), 0.0)
     pull.run()
     proven(pull)
     assert set(pull.order[:12]) >= set(range(10, 19))
@@ -110,7 +110,8 @@ def test_a_reader_is_served_in_order_before_anything_else() -> None:
 def test_a_seek_into_bytes_far_off_cuts_spans_short() -> None:
     pull = Pull(grains_of(400, GRAIN), {1: Source(RATE), 2: Source(RATE)})
     done: dict[int, float] = {}
-    pull.at(5.0, lambda: pull.dispatch.want("reader", ByteRange(200 * GRAIN, 202 * GRAIN)))
+    window = ByteRange(200 * GRAIN, 202 * GRAIN)
+    pull.at(5.0, lambda: pull.dispatch.want("reader", window, 5.0))
     pull.at(7.0, lambda: done.update(dict.fromkeys(pull.order, 7.0)))
     pull.run()
     proven(pull)

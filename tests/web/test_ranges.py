@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarm.model.ranges import ByteRange
-from swarm.web.ranges import MAX_RANGES, Conditions, Selection, parse_range, select
+from swarm.web.ranges import MAX_RANGES, Conditions, Selection, begins_at, parse_range, select
 
 ETAG = '"abc"'
 
@@ -131,3 +131,17 @@ def test_an_empty_blob_is_an_empty_200() -> None:
 @given(st.text(max_size=60))
 def test_any_text_in_a_validator_is_harmless(text: str) -> None:
     select("GET", Conditions(if_match=text, if_none_match=text, if_range=text), ETAG, 10)
+
+
+@given(values, st.integers(0, 40))
+def test_where_reading_begins_is_guessed_without_the_size(value: str, size: int) -> None:
+    """A guess: wrong for what is refused or ignored later, right for what can be satisfied at once."""
+    ranges, guess = parse_range(value, size), begins_at(value)
+    first = value.removeprefix("bytes=").split(",")[0]
+    if ranges and parse_range(f"bytes={first}", size):
+        assert ranges[0].start == (guess if guess >= 0 else max(0, size + guess))
+
+
+@pytest.mark.parametrize("value", [None, "", "bytes", "bytes=", "bytes=x", "rows=5-", "bytes=-", "bytes=,5-"])
+def test_what_is_not_understood_begins_at_the_start(value: str | None) -> None:
+    assert begins_at(value) == 0
