@@ -53,6 +53,8 @@ class Counters:
     spans_aborted: int = 0
     spans_stolen: int = 0
     spans_hedged: int = 0
+    spans_doubled: int = 0
+    spans_taken_over: int = 0
 
 
 class GrainWatch(Protocol):

@@ -427,6 +427,8 @@ class Pull:
         self._counters.bytes_wasted += tally.wasted
         self._counters.spans_stolen += tally.steals
         self._counters.spans_hedged += tally.hedges
+        self._counters.spans_doubled += tally.endgames
+        self._counters.spans_taken_over += tally.takeovers
         self._counters.spans_aborted += tally.aborts
 
     def _close_if_unread(self) -> None:
