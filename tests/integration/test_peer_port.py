@@ -1,4 +1,7 @@
-"""The peer port with plain tools: any HTTP program with a good certificate can speak it, none without."""
+"""The peer port with plain tools: any HTTP program with a good certificate can speak it, none without.
+
+All of it by a node of one process and by one with workers: who speaks to it cannot tell.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,27 @@ MIB = 1 << 20
 HOSTS = ["127.0.0.1", "localhost"]
 
 
+@pytest.fixture(scope="module", params=[1, 3], ids=["one process", "workers"])
+def processes(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    with swarm_in(tmp_path_factory.mktemp("peer-port") / "swarm") as made:
+def swarm(tmp_path_factory: pytest.TempPathFactory, processes: int) -> Iterator[Swarm]:
+    with swarm_in(tmp_path_factory.mktemp(f"peer-port-{processes}") / "swarm") as made:
         yield made
 
 
+def add(swarm: Swarm, processes: int, name: str, *options: str) -> Node:
+    """A node all of whose processes serve."""
+    node = swarm.add(name, "--copies=1", f"--workers={processes}", *options)
+    wait_until(lambda: node.ready()["workers"]["serving"] == processes, "all serve", LONG)
+    return node
+
+
 @pytest.fixture(scope="module")
-def node(swarm: Swarm) -> Node:
-    return swarm.add("node", "--copies=1")
+def node(swarm: Swarm, processes: int) -> Node:
+    return add(swarm, processes, "node")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +182,7 @@ def test_only_tls_1_3_is_spoken(node: Node, swarm: Swarm) -> None:
 
 
 def test_a_partial_holder_says_what_it_has_and_serves_that(
-    swarm: Swarm, node: Node, curl: tuple[str, ...]
+    swarm: Swarm, processes: int, curl: tuple[str, ...]
 ) -> None:
     """A node that pulls from another one, behind a tap."""
     other = swarm.add("other", "--copies=1", "--cluster=relay")
@@ -175,7 +190,7 @@ def test_a_partial_holder_says_what_it_has_and_serves_that(
     other.kill(signal.SIGTERM)
     other.command.append(f"--advertise={tap.address}")
     other.start()
-    relay = swarm.add("relay", "--copies=1", "--cluster=relay", f"--join={tap.address}")
+    relay = add(swarm, processes, "relay", "--cluster=relay", f"--join={tap.address}")
     try:
         wait_until(lambda: relay.ready()["peers"], "they know each other", LONG)
         data = noise(32 * MIB)
@@ -227,11 +242,11 @@ def test_a_certificate_is_renewed_while_the_node_runs(
 
 
 def test_a_revoked_certificate_is_refused_from_then_on(
-    swarm: Swarm, need_program: Callable[[str], str]
+    swarm: Swarm, processes: int, need_program: Callable[[str], str]
 ) -> None:
     identity = swarm.authority.issue("doomed", ["127.0.0.1"], now=now())
     swarm.authority.revoke([], now=now())  # an empty list, so that there is one
-    node = swarm.add("strict", "--copies=1", f"--crl={swarm.authority.path / 'crl.pem'}")
+    node = add(swarm, processes, "strict", f"--crl={swarm.authority.path / 'crl.pem'}")
     doomed = with_certificate(need_program("curl"), identity)
     assert code(*doomed, url(node, "/cluster/")) == "200"
     swarm.authority.revoke([identity / "cert.pem"], now=now())
