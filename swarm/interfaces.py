@@ -179,12 +179,17 @@ class IPartial(Interface):
         :raises StorageFull, StoreFailed:
         """
 
-    async def end_states(index: int, starts: Sequence[bytes | None]) -> tuple[bytes, ...]:
+    async def end_states(
+        index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
+    ) -> tuple[bytes, ...]:
         """
         Hash one grain from the disk once per start, in threads.
 
         A chaining value as start gives the chaining value at the grain's end (for the last
         grain: the final digest). ``None`` gives the plain SHA-512 of the grain's bytes.
+
+        :param at_leisure: nobody waits for just this one: it may come some milliseconds later, if it costs
+            less then.
         """
 
     async def hash_all() -> Digest:

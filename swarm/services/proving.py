@@ -31,6 +31,10 @@ _LIST_ALONE = 0.1
 class Owner(Protocol):
     """What judgements lead to: see :class:`swarm.services.pull.Pull`."""
 
+    @property
+    def awaited(self) -> bool:
+        """Does a client wait for bytes of it?"""
+
     def accepted(self, grain: int) -> None:
         """Its bytes may be read."""
 
@@ -142,7 +146,8 @@ class Proving:
         trust, owner = self.trust, self._owner
         try:
             starts = trust.starts(grain)
-            ends = await self._partial.end_states(grain, starts) if starts else ()
+            leisure = not owner.awaited
+            ends = await self._partial.end_states(grain, starts, at_leisure=leisure) if starts else ()
         except LocalError as e:
             owner.fail(e)
             return

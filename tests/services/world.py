@@ -52,7 +52,7 @@ GRAINS = Grains.of(len(BLOB))
 class SlowPartial(MemoryPartial):
     """A pull whose every act on the disk takes a millisecond of the clock."""
 
-    async def end_states(self, index: int, starts: Any) -> tuple[bytes, ...]:
+    async def end_states(self, index: int, starts: Any, *, at_leisure: bool = False) -> tuple[bytes, ...]:
         await self._store.work("hash")
         self._store.disk_read()
         return await super().end_states(index, starts)
