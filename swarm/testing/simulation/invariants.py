@@ -283,6 +283,8 @@ class Checks:
         lies = self.impostor is not None or any(blob.lies for blob in self.blobs.values())
         if self.impostor is not None and self.impostor.told:
             self.witness.hit("asked a liar")
+            if self.swarm.tls:
+                self.witness.hit("asked a liar over TLS")
         for each in self.swarm.nodes.values():
             self.witness.probes.update(each.disk.met)
         if counters["grains_rejected"] and not lies:

@@ -7,15 +7,20 @@ it keeps and confirms counts for nothing, and only about it may anybody find pro
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
-from attrs import define, field
-from twisted.internet.interfaces import ITCPTransport
+from attrs import define, field, frozen
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
 
 from swarm.model.messages import ClusterDocument, Node
 from swarm.model.peers import PeerID
+from swarm.pki import CA, CERTIFICATE, KEY
 from swarm.testing import liars
 from swarm.testing.liars import Blob, Lies
 from swarm.testing.simulation.reactor import SimReactor
@@ -81,9 +86,38 @@ class Impostor(liars.Liar):
         """What it says of the swarm: only itself."""
         return ClusterDocument(self.cluster, Node(self.name, self.peer, "", self.address))
 
-    def listen(self, process: SimReactor, port: int) -> None:
-        """Be reachable."""
-        process.listenTCP(port, Factory.forProtocol(lambda: _Talk(self, process)), interface=process.host.ip)
+    def listen(self, process: SimReactor, port: int, identity: Path | None = None) -> None:
+        """
+        Be reachable.
+
+        :param identity: where its key and certificate are; None: plainly, without TLS.
+        """
+        factory: Any = Factory.forProtocol(lambda: _Talk(self, process))
+        if identity is not None:
+            factory = TLSMemoryBIOFactory(_Secure(_context(identity)), False, factory, clock=process)
+        process.listenTCP(port, factory, interface=process.host.ip)
+
+
+def _context(identity: Path) -> SSL.Context:
+    """With a proper certificate, and asking for one: a liar is a member of the swarm."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_TICKET)
+    context.use_certificate_file(str(identity / CERTIFICATE))
+    context.use_privatekey_file(str(identity / KEY))
+    context.load_verify_locations(str(identity / CA))
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    context.set_alpn_select_callback(lambda connection, offered: b"http/1.1")
+    return context
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class _Secure:
+    context: SSL.Context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self.context, None)
 
 
 class _Talk(Protocol):

@@ -157,7 +157,7 @@ def draw_plan(seed: int, *, tls: bool | None = None) -> Plan:
     )
     slowest, fastest = draw.choice([(1e6, 1e8), (1e6, 1e8), (2e5, 2e6)])
     secure = draw.random() < 0.05 if tls is None else tls
-    lies = draw.random() < 0.2 and not secure
+    lies = draw.random() < (0.5 if secure else 0.2)
     return Plan(
         seed,
         secure,

@@ -132,7 +132,7 @@ class Swarm:
         self._processes: list[SimReactor] = []
         for number in range(count):
             host = self.network.add(f"n{number}")
-            identity, who = _identity(number, host.ip)
+            identity, who = _identity(number, host.ip, host.name)
             root = self.directory / f"{host.name}-0"
             root.mkdir()
             self.nodes[host.name] = SimNode(host.name, host, who, identity, root, disk(str(root)))
@@ -256,16 +256,16 @@ class Swarm:
         return stopped
 
     def lie(self, blobs: Iterable[Blob]) -> Impostor:
-        """A lying peer that holds these, on a host of its own; before any node starts. Not over TLS."""
-        assert not self.tls
+        """A lying peer that holds these, on a host of its own; before any node starts."""
         host = self.network.add("liar")
-        who = self._ids[host.ip] = PeerID(sha512(b"liar").digest()[:32])
+        identity, who = _identity(len(self.nodes), host.ip, "liar")
+        self._ids[host.ip] = who
         liar = Impostor(who, f"{host.ip}:{PEERS}")
         liar.learn(blobs)
         process = SimReactor("liar", self.network, host, random=Random(f"{self.seed} liar"))
         self._processes.append(process)
         self._addresses.append(Address(host.ip, PEERS))
-        liar.listen(process, PEERS)
+        liar.listen(process, PEERS, identity if self.tls else None)
         return liar
 
     # -- the world around them ----------------------------------------------------------
@@ -330,13 +330,13 @@ def _authority() -> tuple[Path, Authority]:
 
 
 @cache
-def _identity(number: int, ip: str) -> tuple[Path, PeerID]:
+def _identity(number: int, ip: str, name: str) -> tuple[Path, PeerID]:
     """The same key for a number in every process, or no run could be repeated; made once in each."""
     parent, authority = _authority()
-    directory = parent / str(number)
+    directory = parent / f"{name}-{number}"
     directory.mkdir()
-    key = Ed25519PrivateKey.from_private_bytes(sha512(f"node {number}".encode()).digest()[:32])
-    certificate = authority.issue(f"n{number}", [ip], key.public_key(), now=_BEGAN, days=_DAYS)
+    key = Ed25519PrivateKey.from_private_bytes(sha512(f"{name} {number}".encode()).digest()[:32])
+    certificate = authority.issue(name, [ip], key.public_key(), now=_BEGAN, days=_DAYS)
     write_key(directory / "key.pem", key)
     (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
