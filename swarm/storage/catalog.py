@@ -9,6 +9,7 @@ Everything here blocks and may be called from any thread; one lock puts callers 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -22,11 +23,12 @@ from swarm.errors import LocalError, StorageFull, StoreFailed, VolumeReadOnly
 from swarm.model.digest import Digest
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.storage.disk import Disk
+from swarm.storage.disk import Disk, read_at, write_all
 
 _T = TypeVar("_T")
 
 _VERSION = 1
+_PIECE = 1 << 20
 _SCHEMA = f"""
 CREATE TABLE blobs(
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -144,6 +146,7 @@ class Catalog:
         :raises StorageFull, StoreFailed: the disk refuses even an empty catalog.
         """
         with self._lock:
+            self._renew_log()
             try:
                 self._connect()
             except _DAMAGED as e:
@@ -166,6 +169,33 @@ class Catalog:
                 database.close()
             except apsw.Error as e:  # it is closed; the next start takes in what its log holds
                 self.log.warn("the catalog's log could not be taken in: {error}", error=e)
+
+    def _renew_log(self) -> None:
+        """
+        Write SQLite's log once more over itself, if a process left one behind.
+
+        One that died after a failed sync leaves frames that are in the kernel's memory and not on the disk,
+        and that no later sync writes: what is appended behind them goes with the next power cut. SQLite's own
+        checkpoint would not do: it trusts the syncs of its log.
+
+        :raises StorageFull, StoreFailed: the disk refuses.
+        """
+        try:
+            fd = self._disk.open_write(self._path + "-wal")
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            raise StoreFailed(f"the catalog's log: {e.strerror}") from e
+        try:
+            at = 0
+            while piece := read_at(self._disk, fd, _PIECE, at):
+                at += write_all(self._disk, fd, [piece], at)
+            self._disk.fsync(fd)
+        except OSError as e:
+            full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise (StorageFull if full else StoreFailed)(f"the catalog's log: {e.strerror}") from e
+        finally:
+            self._disk.close(fd)
 
     def _connect(self) -> apsw.Connection:
         database = apsw.Connection(self._path)

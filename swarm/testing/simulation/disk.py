@@ -281,7 +281,7 @@ class Platter(Disk):
         try:
             self._step("fsync", "file")
         except OSError:
-            file.lies = True
+            file.fail()
             raise
         file.sync()
 
@@ -340,7 +340,7 @@ class Platter(Disk):
             self._step("sync_volume", "volume")
         except OSError:
             for file in self._fds.values():
-                file.lies = True
+                file.fail()
             raise
         for file in (*self._everything(self._top), *self._fds.values()):
             file.sync()

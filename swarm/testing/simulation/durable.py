@@ -8,6 +8,7 @@ written, synced once and never changed again.
 from __future__ import annotations
 
 import os
+import stat
 from random import Random
 
 from attrs import define, field
@@ -21,12 +22,14 @@ class File:
     A file, by a descriptor of my own, to look at what was written.
 
     :ivar durable: how many bytes it had when it was synced last.
-    :ivar lies: an fsync failed: the kernel holds its pages for clean.
     """
 
     fd: int
     durable: int = 0
-    lies: bool = False
+    _platter: bytes | None = field(default=None, init=False, repr=False)
+    """Since a sync failed: what is there, as the kernel takes for clean what it could not write."""
+    _again: list[tuple[int, int]] = field(factory=list, init=False, repr=False)
+    """What was written since, and so is not clean: offsets and lengths."""
     _overwritten: list[tuple[int, bytes]] = field(factory=list, init=False, repr=False)
 
     def __del__(self) -> None:
@@ -38,16 +41,33 @@ class File:
 
     def changes(self, offset: int, length: int) -> None:
         """Bytes from ``offset`` on are about to be written, or cut off."""
+        if self._platter is not None:
+            self._again.append((offset, length))
+            return
         if length > 0 and offset < self.durable:
             before = os.pread(self.fd, min(length, self.durable - offset), offset)
             if before:  # else it was cut off before
                 self._overwritten.append((offset, before))
 
     def sync(self) -> None:
-        """All of it is durable, unless the kernel believes that it is already."""
-        if not self.lies:
-            self._overwritten.clear()
-            self.durable = os.fstat(self.fd).st_size
+        """All of it is durable, but what the kernel takes for clean since a sync failed."""
+        if self._platter is not None:
+            latest = self.latest()
+            platter = bytearray(self._platter[: len(latest)].ljust(len(latest), b"\0"))
+            for offset, length in self._again:
+                sectors = slice(offset - offset % SECTOR, offset + length + -(offset + length) % SECTOR)
+                platter[sectors] = latest[sectors]
+            self._platter = bytes(platter)
+            self._again.clear()
+            return
+        self._overwritten.clear()
+        self.durable = os.fstat(self.fd).st_size
+
+    def fail(self) -> None:
+        """A sync fails. As on Linux the next one says nothing of it and writes none of what this lost."""
+        if stat.S_ISREG(os.fstat(self.fd).st_mode):
+            self._platter = self.synced()
+        self._again.clear()
 
     def rot(self, offset: int) -> None:
         """A bit flips on the platter; no date changes."""
@@ -58,10 +78,13 @@ class File:
             os.utime(fd, ns=(found.st_mtime_ns, found.st_mtime_ns))
         finally:
             os.close(fd)
-        self.sync()
+        self._overwritten.clear()
+        self._platter, self.durable = None, os.fstat(self.fd).st_size
 
     def synced(self) -> bytes:
         """What is on the platter for certain."""
+        if self._platter is not None:
+            return self._platter
         data = bytearray(self.latest()[: self.durable])
         data.extend(bytes(self.durable - len(data)))
         for offset, before in reversed(self._overwritten):
