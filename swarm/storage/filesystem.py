@@ -31,6 +31,7 @@ from swarm.storage.catalog import Catalog
 from swarm.storage.copies import Copies, Held
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk
+from swarm.storage.hashers import Hashers
 from swarm.storage.layout import DATA, FORBIDDEN, INCOMING, MISSING, Layout
 from swarm.storage.ledgers import Hints, PeerBook, Tombstones
 from swarm.storage.open_files import OpenBlob, OpenFiles, Seen
@@ -81,7 +82,7 @@ class FilesystemStore:
         self._catalog = Catalog(self._layout.catalog, disk=disk)
         self._volume = Volume(path, settings, disk, clock, self._catalog.totals)
         self._catalog.broken = self._volume.latch
-        hashing = DeferredSemaphore(settings.hashers)
+        hashers = Hashers(self._work, DeferredSemaphore(settings.hashers), sha512, clock)
         self._open_files = OpenFiles(disk, clock, settings.open_files, settings.verify_after)
         self._publisher = Publisher(
             self._layout,
@@ -107,7 +108,7 @@ class FilesystemStore:
             clock,
         )
         self._coverages = Coverages(
-            Inspection(self._copies, sha512, self._volume, self._work, hashing), settings.verify_after, clock
+            Inspection(self._copies, self._volume, self._work, hashers), settings.verify_after, clock
         )
         self._reconciliation = Reconciliation(
             self._layout, disk, self._volume, self._catalog, self._publisher, self._work, clock
@@ -117,9 +118,8 @@ class FilesystemStore:
                 shelf=Shelf(self._layout.partial, disk, self._volume),
                 work=self._work,
                 sha512=sha512,
-                hashing=hashing,
+                hashers=hashers,
                 publish=self._publisher.publish_file,
-                clock=clock,
             ),
             random_bytes=random.randbytes,
         )

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Protocol
 
-from attrs import field, frozen
-from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from attrs import frozen
 from zope.interface import implementer
 
 from swarm.errors import LocalError, StoreFailed
@@ -57,15 +55,8 @@ class Workshop:
     shelf: Shelf
     work: Work
     sha512: Sha512
-    hashing: DeferredSemaphore
-    """As many grains are hashed at once as it has tokens: the cores."""
+    hashers: Hashers
     publish: Publish
-    clock: IReactorTime
-    hashers: Hashers = field(init=False)
-
-    @hashers.default
-    def _hashers(self) -> Hashers:
-        return Hashers(self.work, self.hashing, self.sha512, self.clock)
 
 
 class _State(enum.Enum):

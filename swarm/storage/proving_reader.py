@@ -15,16 +15,17 @@ Not decided here: when a copy is too old (:mod:`swarm.storage.copies`), what is 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.errors import BlobMissing, LocalError, StoreFailed
-from swarm.hashing import Sha512
 from swarm.interfaces import IBlobReader
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
@@ -33,12 +34,13 @@ from swarm.model.ranges import ByteRange
 from swarm.storage.copies import Copies, unreadable
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Stat
+from swarm.storage.hashers import Grain, Hashers
 from swarm.storage.reader import BlobReader
 from swarm.storage.volume import Volume
 from swarm.storage.work import Work
 
-#: Grains hashed ahead of the one that is waited for.
-_AHEAD = 2
+#: Bytes hashed ahead of the grain that is waited for, at least two grains: enough to be hashed side by side.
+_AHEAD = 8 << 20
 
 #: Blobs whose proven grains are remembered between readers.
 _REMEMBERED = 64
@@ -49,11 +51,10 @@ class Inspection:
     """What all coverages of one store work with."""
 
     copies: Copies
-    sha512: Sha512
     volume: Volume
     work: Work
-    hashing: DeferredSemaphore
-    """As many grains are hashed at once as it has tokens, pulls included."""
+    hashers: Hashers
+    """Those of pulls, too."""
 
 
 @define(eq=False)
@@ -131,23 +132,25 @@ class Coverage:
             await self._note()
 
     async def _fits(self, index: int, file: Descriptor) -> bool:
+        grains, known, hashers = self.grains, self._midstates, self._inspection.hashers
+        start, last = known.before(index), index == grains.last
+        grain = Grain(grains.start(index), grains.length(index), start, last)
         with file.held() as fd:  # from now on: its reader may be gone before there is a thread
-            async with self._inspection.hashing:
-                return await self._inspection.work.in_thread(self._hash, index, fd)
-
-    def _hash(self, index: int, fd: int) -> bool:
-        grains, known = self.grains, self._midstates
-        try:
-            with self._inspection.volume.guard("reading a blob to verify it", write=False):
-                end = self._inspection.sha512.end_state_of(
-                    fd, grains.start(index), grains.length(index), known.before(index), index == grains.last
+            try:
+                (end,) = await hashers.end_states(lambda: self._reading(fd), [grain])
+            except StoreFailed as e:
+                if e.__cause__ is not None and not unreadable(e):
+                    raise
+                self.log.error(
+                    "{digest}, grain {index}: {error}", digest=self.digest.short, index=index, error=e
                 )
-        except StoreFailed as e:
-            if e.__cause__ is not None and not unreadable(e):
-                raise
-            self.log.error("{digest}, grain {index}: {error}", digest=self.digest.short, index=index, error=e)
-            return False
+                return False
         return end == known.after(index, self.digest.raw)
+
+    @contextmanager
+    def _reading(self, fd: int) -> Iterator[int]:
+        with self._inspection.volume.guard("reading a blob to verify it", write=False):
+            yield fd
 
     async def _decide(self, index: int) -> None:
         """A grain does not fit: is it the copy? Alone with the blob."""
@@ -211,7 +214,8 @@ class ProvingReader(BlobReader):
         if offset >= stop:
             return stop
         covering = self._coverage.grains.covering(ByteRange(offset, stop))
-        for index in covering[: _AHEAD + 1]:
+        ahead = max(2, _AHEAD // self._coverage.grains.grain)
+        for index in covering[: ahead + 1]:
             self._coverage.begin(index, self._file)
         await self._coverage.prove(covering[0], self._file)
         return self._released(offset, stop)

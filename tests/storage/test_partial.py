@@ -27,6 +27,7 @@ from swarm.model.midstates import Midstates
 from swarm.storage.catalog import Totals
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk
+from swarm.storage.hashers import Hashers
 from swarm.storage.journal import HEADER_LENGTH, RECORD_LENGTH
 from swarm.storage.partial import Partial, Workshop
 from swarm.storage.partial_files import Shelf
@@ -138,8 +139,10 @@ class Store:
         self.volume = Volume(str(root), StoreSettings(quota=quota, reserve=0), self.disk, Clock(), Totals())
         shelf = Shelf(str(root / "partial"), self.disk, self.volume)
         publish = Publishing(str(root / "blobs"), self.disk, self.volume)
+        work = Work(run)
+        hashers = Hashers(work, DeferredSemaphore(2), sha512, Clock())
         self.partials = Partials(
-            workshop=Workshop(shelf, Work(run), sha512, DeferredSemaphore(2), publish, Clock()),
+            workshop=Workshop(shelf, work, sha512, hashers, publish),
             random_bytes=Random(3).randbytes,
         )
 

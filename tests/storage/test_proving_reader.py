@@ -21,6 +21,7 @@ from swarm.hashing import PlainSha512, load
 from swarm.interfaces import IBlobReader
 from swarm.model.digest import Digest
 from swarm.model.midstates import Midstates
+from swarm.storage import proving_reader
 from swarm.storage.disk import Disk
 from swarm.storage.proving_reader import ProvingReader
 from swarm.testing.contracts import MIB, at_once, content, pattern, put, refused
@@ -183,7 +184,8 @@ def test_a_range_hashes_the_grains_it_lies_in_and_no_others(rig: FilesystemRig) 
     assert not fresh(rig)
 
 
-def test_only_what_is_proven_is_released(place: str) -> None:
+def test_only_what_is_proven_is_released(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving_reader, "_AHEAD", 2 * MIB)
     threads = Threads()
     rig = old(place)
     reader = opened(rig)
@@ -206,7 +208,8 @@ def test_no_more_grains_are_hashed_at_once_than_the_settings_allow(place: str) -
     rig = old(place)
     reader = opened(rig)
     rig.store._work._run_blocking = threads = Threads()
-    rig.store._coverages._inspection.hashing.limit = rig.store._coverages._inspection.hashing.tokens = 1
+    tokens = rig.store._coverages._inspection.hashers._tokens
+    tokens.limit = tokens.tokens = 1
     waiting = Deferred.fromCoroutine(reader.available(0, len(DATA)))
     assert len(threads.queue) == 1
     threads.all()
