@@ -438,6 +438,13 @@ class IPeerClient(Interface):
             ``sink`` gets a byte of that answer.
         """
 
+    async def sample(peer: Peer, digest: Digest, size: int, span: ByteRange) -> bytes:
+        """
+        A few bytes of a blob that the peer says it has all of.
+
+        :raises PeerError: MISSING if it has only a part by now, so that its bytes are no evidence.
+        """
+
     async def push(
         peer: Peer,
         info: BlobInfo,

@@ -48,6 +48,7 @@ from swarm.peering.resolving import CarefulReactor
 from swarm.peering.server import PeerServer, PeerServices
 from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
 from swarm.pki.directory import ensure_identity
+from swarm.services.challenging import Challenger
 from swarm.services.custodian import Custodian
 from swarm.services.deletion import Deletion
 from swarm.services.fetcher import Fetcher
@@ -208,6 +209,16 @@ class Node(Service):
             self.store.tombstones,
             self.client,
             self.membership,
+            Challenger(
+                self.store,
+                self.client,
+                barred=self.fetcher.holders.barred,
+                convict=self.fetcher.holders.convict,
+                counters=self.fetcher.counters,
+                clock=reactor,
+                random=random,
+                patience=config.replication.challenge,
+            ),
             config.replication,
             name=config.name,
             me=lambda: self.credentials.peer_id,

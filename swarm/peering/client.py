@@ -22,7 +22,7 @@ from swarm.model.holdings import Holding
 from swarm.model.messages import Greeting
 from swarm.model.midstates import Midstates, encoded_length
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.model.ranges import RangeSet, parse_have
+from swarm.model.ranges import ByteRange, RangeSet, parse_content_range, parse_have
 from swarm.peering.exchange import Ask, Exchanges, Reply
 from swarm.peering.faults import fault_of_status
 from swarm.peering.lane import Lane
@@ -144,6 +144,26 @@ class PeerClient:
         if midstates.grains != grains:
             raise PeerError(peer.id, Fault.GARBLED, f"a midstate list for {midstates.grains.size} bytes")
         return midstates
+
+    async def sample(self, peer: Peer, digest: Digest, size: int, span: ByteRange) -> bytes:
+        """See :class:`~swarm.interfaces.IPeerClient`."""
+        limit = max(len(span), _REFUSAL)
+        reply = await self._ask(peer, "GET", _blob(digest), headers={"Range": span.header}, limit=limit)
+        self._expect(peer.id, reply, 200, 206)
+        head = reply.head
+        try:
+            if head.one(HAVE.lower()) is not None:
+                raise PeerError(peer.id, Fault.MISSING, "it has only a part")
+            if head.one("etag") not in (None, digest.etag):
+                raise PeerError(peer.id, Fault.VALIDATOR, "the ETag names other bytes")
+            whole = head.status == 200 and span == ByteRange(0, size)
+            if not whole and parse_content_range(head.one("content-range") or "") != (span, size):
+                raise Malformed("another range")
+        except Malformed as e:
+            raise PeerError(peer.id, Fault.WRONG_RANGE, str(e)) from e
+        if len(reply.body) != len(span):
+            raise PeerError(peer.id, Fault.WRONG_RANGE, f"{len(reply.body)} bytes for {len(span)}")
+        return reply.body
 
     async def push(
         self,

@@ -75,22 +75,23 @@ class Fetcher:
         self._settings = settings
         self._clock = clock
         self._tasks = tasks
+        self.holders = Holders(
+            client,
+            tombstones,
+            live,
+            standing,
+            settings,
+            clock=clock,
+            random=random,
+            tasks=tasks,
+            acquainted=acquainted,
+        )
         self._make = functools.partial(
             Fetch,
             store=store,
             tombstones=tombstones,
             client=client,
-            holders=Holders(
-                client,
-                tombstones,
-                live,
-                standing,
-                settings,
-                clock=clock,
-                random=random,
-                tasks=tasks,
-                acquainted=acquainted,
-            ),
+            holders=self.holders,
             settings=settings,
             dispatch=dispatch,
             midstates=midstates,

@@ -66,6 +66,10 @@ class Holders:
         except TookTooLong:
             return True
 
+    def barred(self, peer: PeerID, digest: Digest) -> str | None:
+        """Why a peer is not to be asked for a blob, if it is not."""
+        return self._standing.barred(peer, digest, self._clock.seconds())
+
     async def locate(self, peer: Peer, digest: Digest) -> Holding | None:
         """
         Ask one peer; None if it has nothing, or is in no standing, or has yet to hear of a deletion.
@@ -75,7 +79,7 @@ class Holders:
         :raises PeerError: it did not say.
         :raises StorageFull, VolumeReadOnly, StoreFailed: that could not be noted.
         """
-        if self._standing.barred(peer.id, digest, self._clock.seconds()) is not None:
+        if self.barred(peer.id, digest) is not None:
             return None
         try:
             asking = self._client.locate(peer, digest)

@@ -53,6 +53,9 @@ class Counters:
     spans_aborted: int = 0
     spans_stolen: int = 0
     spans_hedged: int = 0
+    copies_challenged: int = 0
+    copies_missing: int = 0
+    copies_refuted: int = 0
     spans_doubled: int = 0
     spans_taken_over: int = 0
 

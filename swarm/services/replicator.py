@@ -1,8 +1,9 @@
 """Gives a blob its copies: asks the chosen peers, pushes where the answer is 404, remembers what is missing.
 
 Decides how long a PUT waits for copies and when to try again later. Which peers come first is
-``core.placement``, what to do next ``core.replication``. A copy counts once its peer said that it is
-verified and durable. Receiving a push never leads to another one, so nothing goes round in circles.
+``core.placement``, what to do next ``core.replication``. A copy counts once its peer took it from us and said
+that it is verified and durable, or said that it was there and showed it (``challenging``).
+Receiving a push never leads to another one, so nothing goes round in circles.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from twisted.python.failure import Failure
 
 from swarm.core.placement import order
 from swarm.core.replication import Copy, Hints, plan, target
-from swarm.errors import LocalError, PeerError, SwarmError
+from swarm.errors import LocalError, SwarmError
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IHintStore, IPeerClient, ITombstones
 from swarm.model.digest import Digest
 from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
+from swarm.services.challenging import Challenger
 from swarm.services.fanout import SharedReads
 from swarm.services.membership import Membership
 from swarm.services.tasks import Signal, Tasks, gather, sleep, within
@@ -36,6 +38,7 @@ class ReplicationSettings:
     answer_rate: float = 4 << 20  # longer for large blobs: one second more per so many bytes
     hints_at_once: int = 4
     tick: float = 1.0
+    challenge: float = 10.0  # who says it has the blob shows bytes of it within this, or does not count
 
 
 @frozen
@@ -69,6 +72,7 @@ class Replicator:
         tombstones: ITombstones,
         client: IPeerClient,
         membership: Membership,
+        challenger: Challenger,
         settings: ReplicationSettings,
         *,
         name: str,
@@ -84,6 +88,7 @@ class Replicator:
         self._tombstones = tombstones
         self._client = client
         self._membership = membership
+        self._challenger = challenger
         self._settings = settings
         self._name = name
         self._me = me
@@ -235,9 +240,8 @@ class _Job:
                 for peer in step.ask:
                     self._copies[peer] = Copy.ASKING
                     work.start("asking for a copy", self._ask(self._peers[peer]))
-                if step.push and self._reader is None:
-                    self._reader = await replicator._store.open(digest)
-                    self._reads = SharedReads(self._reader)
+                if step.push:
+                    await self._open()
                 for peer in step.push:
                     self._copies[peer] = Copy.PUSHING
                     work.start("pushing", self._push(self._peers[peer]))
@@ -269,23 +273,40 @@ class _Job:
             )
         replicator._hints.failed(digest, replicator._clock.seconds(), random=replicator._random)
 
+    async def _open(self) -> SharedReads:
+        if self._reads is None:
+            reader = await self._replicator._store.open(self._info.digest)
+            if self._reads is None:
+                self._reader, self._reads = reader, SharedReads(reader)
+            else:
+                reader.close()  # another was opened meanwhile
+        return self._reads
+
     async def _ask(self, peer: Peer) -> None:
-        outcome = Copy.FAILED
+        replicator, digest, outcome = self._replicator, self._info.digest, Copy.FAILED
         try:
-            holding = await self._replicator._client.locate(peer, self._info.digest)
-            right = holding is not None and holding.complete and holding.size == self._info.size
-            outcome = Copy.HOLDING if right else Copy.LACKING
-        except PeerError as e:
-            self._replicator.log.info("asking for a copy: {error}", error=e)
+            if replicator._challenger.barred(peer.id, digest) is None:
+                holding = await replicator._client.locate(peer, digest)
+                right = holding is not None and holding.complete and holding.size == self._info.size
+                outcome = Copy.HOLDING if right and await self._shown(peer) else Copy.LACKING
+                if replicator._challenger.barred(peer.id, digest) is not None:
+                    outcome = Copy.FAILED
+        except SwarmError as e:
+            replicator.log.info("asking for a copy: {error}", error=e)
         finally:
             self._note(peer, outcome)
+
+    async def _shown(self, peer: Peer) -> bool:
+        """A peer says that it has the blob. Does it show that?"""
+        return await self._replicator._challenger.holds(peer, self._info, (await self._open()).read)
 
     async def _push(self, peer: Peer) -> None:
         replicator, outcome = self._replicator, Copy.FAILED
         try:
-            assert self._reads is not None
-            await replicator._client.push(peer, self._info, self._reads.read, self._generation)
-            outcome = Copy.HOLDING
+            reads = await self._open()
+            new = await replicator._client.push(peer, self._info, reads.read, self._generation)
+            if new or await self._shown(peer):
+                outcome = Copy.HOLDING
         except SwarmError as e:
             replicator.log.warn("pushing {digest}: {error}", digest=self._info.digest.short, error=e)
         finally:

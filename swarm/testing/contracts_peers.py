@@ -332,6 +332,30 @@ class PeerClientContract:
         assert bytes(sink.data) == data
         lane.close()
 
+    # -- samples ------------------------------------------------------------------
+
+    @_on_rig
+    async def test_a_few_bytes_of_what_they_have(self, rig: PeersRig) -> None:
+        data = pattern(3 * MIB)
+        digest = rig.hold(data)
+        for start, stop in ((0, 1), (MIB - 7, MIB + 9000), (len(data) - 1, len(data))):
+            given = await rig.client.sample(rig.them, digest, len(data), ByteRange(start, stop))
+            assert given == data[start:stop]
+        small = rig.hold(b"small")
+        assert await rig.client.sample(rig.them, small, 5, ByteRange(0, 5)) == b"small"
+
+    @_on_rig
+    async def test_who_has_not_all_of_it_gives_no_sample(self, rig: PeersRig) -> None:
+        data, span = pattern(2 * MIB), ByteRange(10, 20)
+        digest = rig.hold_part(data, RangeSet([ByteRange(0, MIB)]))
+        for about, size, fault in (
+            (digest, len(data), Fault.MISSING),
+            (Digest.of(b"?"), len(data), Fault.MISSING),
+            (rig.hold(b"another size"), 30, Fault.WRONG_RANGE),
+        ):
+            error = await refused(PeerError, rig.client.sample(rig.them, about, size, span))
+            assert (error.fault, error.peer) == (fault, rig.them.id)
+
     # -- pushing ------------------------------------------------------------------
 
     @_on_rig

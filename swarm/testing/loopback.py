@@ -193,6 +193,17 @@ class LoopbackClient:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         return LoopbackLane(self, self._wires.clock, peer, digest, size, told)
 
+    async def sample(self, peer: Peer, digest: Digest, size: int, span: ByteRange) -> bytes:
+        """See :class:`~swarm.interfaces.IPeerClient`."""
+        heard: list[RangeSet | None] = []
+        node, data = await self.span(peer, digest, size, span, heard.append)
+        if heard != [None]:
+            raise PeerError(peer.id, Fault.MISSING, "it has only a part")
+        if node.breaks_after is not None and node.breaks_after < len(data):
+            raise PeerError(peer.id, Fault.TRUNCATED, "the connection ended in the answer")
+        await sleep(self._wires.clock, len(data) / node.rate if node.rate else 0.0)
+        return node.tamper(span.start, data)
+
     async def push(
         self,
         peer: Peer,

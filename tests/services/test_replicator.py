@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
@@ -10,16 +11,18 @@ from twisted.internet.defer import CancelledError
 
 from swarm.core.addresses import AddressPolicy
 from swarm.core.roster import Roster
-from swarm.errors import StoreFailed
+from swarm.errors import Fault, StoreFailed
 from swarm.interfaces import BlobInfo
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.messages import Node
-from swarm.model.ranges import RangeSet
+from swarm.model.ranges import ByteRange, RangeSet
+from swarm.services.challenging import Challenger
 from swarm.services.membership import Membership, MembershipSettings
 from swarm.services.replicator import Replication, ReplicationSettings, Replicator
 from swarm.testing.loopback import LoopbackNode
-from tests.services.world import MIB, Growing, World, pattern
+from swarm.testing.memory import MemoryReader, MemoryStore
+from tests.services.world import MIB, Growing, World, flipping, pattern
 
 DATA = pattern(3 * MIB + 17)
 DIGEST = Digest.of(DATA)
@@ -55,6 +58,16 @@ class Putter:
             self.world.store.tombstones,
             self.world.client,
             self.membership,
+            Challenger(
+                self.world.store,
+                self.world.client,
+                barred=self.world.fetcher.holders.barred,
+                convict=self.world.fetcher.holders.convict,
+                counters=self.world.fetcher.counters,
+                clock=self.world.clock,
+                random=Random(1),
+                patience=self.settings.challenge,
+            ),
             self.settings,
             name="us",
             me=lambda: self.world.us.peer.id,
@@ -142,7 +155,129 @@ def test_nothing_is_pushed_to_who_has_it(of: Callable[..., Putter]) -> None:
         node.store.deny.add("put")
     replication = putter.put()
     assert replication.reached and set(replication.holders) == {"us", "a", "b"}
-    assert not putter.world.store.opened, "nothing was read"
+    counters = putter.world.fetcher.counters
+    assert (counters.copies_challenged, counters.copies_missing, counters.copies_refuted) == (2, 0, 0)
+
+
+def answers_no_question(node: LoopbackNode) -> None:
+    node.faults = deque([Fault.MISSING] * 1000)
+
+
+def is_too_busy_to_show_it(node: LoopbackNode) -> None:
+    node.faults = deque([Fault.BUSY] * 1000)
+
+
+def shows_it_for_ever(node: LoopbackNode) -> None:
+    node.rate = 1.0
+
+
+def breaks_off(node: LoopbackNode) -> None:
+    node.breaks_after = 10
+
+
+def lost_it_since(node: LoopbackNode) -> None:
+    """It has only a part by the time it is asked for bytes; so they would prove nothing."""
+    part = Growing(bytes(len(DATA)), DIGEST, RangeSet([ByteRange(0, len(DATA))]))
+    node.store = Losing()
+    node.store.put(DATA)
+    node.serving = part.serving
+
+
+class Losing(MemoryStore):
+    """Has its blob until it was opened once."""
+
+    opened = False
+
+    async def open(self, digest: Digest) -> MemoryReader:
+        if self.opened:
+            self.blobs.pop(digest, None)
+        self.opened = True
+        return await super().open(digest)
+
+
+@pytest.mark.parametrize(
+    "behave", [answers_no_question, is_too_busy_to_show_it, shows_it_for_ever, breaks_off, lost_it_since]
+)
+@pytest.mark.parametrize("takes_pushes", [True, False])
+def test_who_does_not_show_its_copy_does_not_count_and_is_pushed_to(
+    of: Callable[..., Putter], behave: Callable[[LoopbackNode], None], takes_pushes: bool
+) -> None:
+    """It says that it has it already: so its word alone will not do then either."""
+    putter = of("a", copies=2)
+    [node] = putter.nodes.values()
+    node.store.put(DATA)
+    behave(node)
+    if not takes_pushes:
+        node.store.deny.add("put")
+    lost = behave is lost_it_since
+    replication = putter.put()
+    assert replication.reached is (lost and takes_pushes)
+    assert replication.holders == (("us", "a") if lost and takes_pushes else ("us",))
+    counters = putter.world.fetcher.counters
+    assert counters.copies_missing == counters.copies_challenged == (2 if takes_pushes and not lost else 1)
+    assert putter.world.standing.on_record() == (), "it proves nothing"
+
+
+def test_who_shows_wrong_bytes_is_convicted_and_another_takes_its_place(of: Callable[..., Putter]) -> None:
+    putter = of("a", "b", "c", copies=2)
+    liars = [node for node in putter.nodes.values() if node.peer.name != "b"]
+    for node in liars:
+        node.store.put(DATA)
+        node.tamper = flipping()
+    assert putter.put().holders == ("us", "b")
+    challenged = putter.world.standing.on_record()
+    assert set(challenged) <= {node.peer.id for node in liars}
+    if challenged:
+        asked = putter.world.fetcher.counters.copies_challenged
+        assert putter.put().holders == ("us", "b")
+        assert putter.world.fetcher.counters.copies_challenged == asked + 1, "who is barred is not asked"
+
+
+def test_a_lie_somewhere_in_a_small_blob_is_always_found(of: Callable[..., Putter]) -> None:
+    putter, data = of("a", copies=2), pattern(200_000, 5)
+    [node] = putter.nodes.values()
+    node.store.put(data)
+    node.tamper = lambda offset, true: true[:123_456] + bytes([true[123_456] ^ 1]) + true[123_457:]
+    assert putter.put(data).holders == ("us",)
+    [proof] = [each.proof for each in putter.world.standing.evidence(node.peer.id)]
+    assert (proof.kind, proof.grain) == ("data", 0)
+    putter.world.until(lambda: node.reports)
+    assert [report[2] for report in node.reports] == [
+        "wrong data at grain 0: its copy differs from the proven one"
+    ]
+
+
+@pytest.mark.parametrize("for_good", [True, False])
+def test_nobody_is_convicted_for_what_our_own_disk_lost(
+    of: Callable[..., Putter], monkeypatch: pytest.MonkeyPatch, for_good: bool
+) -> None:
+    """Nor for what it got wrong only once."""
+    putter, data = of("a", copies=2), pattern(200_000, 5)
+    [node] = putter.nodes.values()
+    node.store.put(data)
+    info, store = putter.keep(data), putter.world.store
+    opened, looked_again = store.open, []
+
+    async def rots(digest: Digest) -> MemoryReader:
+        reader = await opened(digest)
+        if not looked_again:
+            looked_again.append(digest)
+            reader._data = bytes(len(data))
+            if for_good:
+                store.blobs[digest].data = bytes(len(data))
+        return reader
+
+    monkeypatch.setattr(store, "open", rots)
+    putter.world.run(putter.replicator.replicate(info))
+    assert putter.world.standing.on_record() == ()
+    assert putter.world.fetcher.counters.copies_refuted == 0
+    assert (info.digest in store.quarantine) is for_good
+
+
+def test_who_takes_a_push_is_not_challenged(of: Callable[..., Putter]) -> None:
+    putter = of("a", "b")
+    assert putter.put().reached
+    assert putter.world.fetcher.counters.copies_challenged == 0
 
 
 def test_a_partial_holder_counts_only_once_it_has_all(of: Callable[..., Putter]) -> None:

@@ -313,6 +313,22 @@ _ALL = (
         ("tests/services/test_passing.py",),
     ),
     Mutant(
+        "holders-by-claim",
+        "who says it has a blob counts as a holder once it gave right bytes of it",
+        "swarm.services.challenging",
+        "            if theirs != ours:\n",
+        "            if False:\n",
+        ("tests/services/test_replicator.py",),
+    ),
+    Mutant(
+        "our-rot-their-fault",
+        "nobody is convicted for what our own disk lost",
+        "swarm.services.challenging",
+        "if await self._ours_is_right(info, *wrong):",
+        "if True:",
+        ("tests/services/test_replicator.py",),
+    ),
+    Mutant(
         "two-lists-forgiven",
         "who offers two different lists is a liar",
         "swarm.core.trust",
