@@ -27,9 +27,9 @@ def processes(nodes: Sequence[Node]) -> list[int]:
     return [pid for node in nodes for pid in tree(node.pid)]
 
 
-def holders(swarm: Swarm, count: int, source: Path) -> list[Node]:
+def holders(swarm: Swarm, count: int, source: Path, *options: str, name: str = "holder") -> list[Node]:
     """Nodes that each hold a copy of a file and do not know each other."""
-    made = [swarm.add(f"holder{n}", "--copies=1") for n in range(count)]
+    made = [swarm.add(f"{name}{n}", "--copies=1", *options) for n in range(count)]
     for node in made:
         command([need("curl"), "-sf", "-T", source, f"{node.url}/blob"])
     return made
@@ -48,6 +48,15 @@ def puller(swarm: Swarm, name: str, peers: Sequence[Node], *options: str, data: 
     node.start()
     wait_alive(node, peers)
     return node
+
+
+def wait_workers(node: Node, count: int) -> None:
+    """Until so many processes of a node serve. :raises Failed:"""
+    deadline = time.monotonic() + 60
+    while node.ready()["workers"]["serving"] < count:
+        if time.monotonic() > deadline:
+            raise Failed(f"{node.name}: its workers do not serve")
+        time.sleep(0.05)
 
 
 def wait_alive(node: Node, peers: Sequence[Node]) -> None:

@@ -10,20 +10,25 @@ from pathlib import Path
 
 from bench import nodes
 from bench.blobs import make_file, sha512_of
-from bench.measure import MIB, Case, Failed, command, commands, peak_memory
-from bench.outcome import SERVER, WALL, Result, Sample, ratio
+from bench.measure import MIB, Case, Failed, command, commands, cpu_of, peak_memory
+from bench.outcome import SERVER, WALL, Result, Row, Sample, ratio
 from bench.programs import Asked
 from bench.rivals import need, nginx
 from swarm.testing.processes import swarm_in
 
 _SPAN = 8 * MIB
+_WORKERS = "swarm, one node, --workers 2"
 _LOOPBACK = (
     "loopback charges part of the receiver's kernel work to the sender: both columns together are the whole"
 )
 
 
 def mutual_tls(asked: Asked) -> Result:
-    """Three senders at once, each a third of the blob to one curl, in ranges of 8 MiB on one connection."""
+    """
+    Three senders at once, each a third of the blob to one curl, in ranges of 8 MiB on one connection.
+
+    And a single one for four such curls, in one process and in two: what ``--workers`` is for.
+    """
     size, notes = asked.size(1024, 256), list[str]()
     source = asked.disk / "blob"
     digest = make_file(source, size)
@@ -31,16 +36,29 @@ def mutual_tls(asked: Asked) -> Result:
         holders = nodes.holders(swarm, 3, source)
         identity = swarm.authority.issue("rival", ["127.0.0.1", "localhost"], now=nodes.now())
         with nginx(asked.disk / "nginx", asked.disk, identity, servers=3) as server:
-            ours = [f"https://{node.address}/blobs/{digest}" for node in holders]
+            senders = {
+                "swarm, 3 nodes": (holders, nodes.processes(holders)),
+                "swarm, one node": (holders[:1] * 4, nodes.processes(holders[:1])),
+            }
+            if nodes.knows("--workers"):
+                several = nodes.holders(swarm, 1, source, "--workers=2", name="workers")
+                nodes.wait_workers(several[0], 2)
+                senders[_WORKERS] = several * 4, nodes.processes(several)
+            cases = []
+            for number, (name, (made, pids)) in enumerate(senders.items()):
+                urls = [f"https://{node.address}/blobs/{digest}" for node in made]
+                _check(asked.disk / f"ours{number}", urls, identity, size, digest)
+                cases.append(Case(name, _fetch(asked.disk / f"ours{number}", urls, identity, size, pids)))
             theirs = [f"https://127.0.0.1:{port}/blob" for port in server.tls_ports]
-            pids = nodes.processes(holders)
-            for name, urls in (("ours", ours), ("theirs", theirs)):
-                _check(asked.disk / name, urls, identity, size, digest)
-            cases = [
-                Case("swarm, 3 nodes", _fetch(asked.disk / "ours", ours, identity, size, pids)),
-                Case("nginx, 3 ports", _fetch(asked.disk / "theirs", theirs, identity, size, server.pids)),
-            ]
+            _check(asked.disk / "theirs", theirs, identity, size, digest)
+            fetch = _fetch(asked.disk / "theirs", theirs, identity, size, server.pids)
+            cases.insert(1, Case("nginx, 3 ports", fetch))
+            shared = senders[_WORKERS][1] if _WORKERS in senders else []
+            before = [cpu_of([pid]) for pid in shared]
             rows = list(asked.interleave(cases, notes).values())
+            spent = [cpu_of([pid]) - was for pid, was in zip(shared, before, strict=True)]
+        notes += _of_workers({row.name: row for row in rows}, spent)
+        pids = nodes.processes(holders)
         memory = peak_memory(pids)
     return Result(
         f"sending {size >> 20} MiB from three ports over mutual TLS 1.3",
@@ -54,6 +72,19 @@ def mutual_tls(asked: Asked) -> Result:
             f"peak memory of the three nodes together: {memory:.0f} MB",
         ),
     )
+
+
+def _of_workers(rows: dict[str, Row], spent: list[float]) -> list[str]:
+    """What a second process gave to a node that feeds all alone; CPU seconds each of the two spent."""
+    one, two = rows.get("swarm, one node"), rows.get(_WORKERS)
+    if one is None or two is None or not (one.samples and two.samples):
+        return []
+    time, cpu = (two.median(what) / one.median(what) for what in (WALL, SERVER))
+    return [
+        f"one node for four curls: with --workers 2 it takes {time:.2f} of the time of one process and "
+        f"{cpu:.2f} of its CPU, {max(spent) / sum(spent):.0%} of that in its busier process; the curls want the "
+        "same two cores: it is that share which bounds a sender with cores of its own"
+    ]
 
 
 def _configs(directory: Path, urls: list[str], identity: Path, size: int, out: str) -> list[list[str]]:
