@@ -81,7 +81,7 @@ fuzz: .venv/fuzz
 	@touch $@
 
 mutants: .venv/tox
-	.venv/bin/python -m tox run -e mutants
+	.venv/bin/python -m tox run -e mutants $(if $(SEEDS),-- --seeds $(SEEDS))
 
 # `pip install` does the same, where there is a compiler.
 lanes: swarm/hashing/_lanes.so

@@ -11,6 +11,7 @@ import pytest
 
 from swarm.testing.mutation.__main__ import judge
 from swarm.testing.mutation.mutants import MUTANTS, Mutant
+from swarm.testing.mutation.seeds import count
 from swarm.testing.mutation.switch import DoesNotApply, mutate
 
 TOP = Path(__file__).parents[2]
@@ -42,6 +43,13 @@ def test_words_that_are_gone_are_an_error() -> None:
 def test_a_mutant_is_switched_on_and_killed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     assert judge(MUTANTS[name]).killer is not None
+
+
+def test_the_simulation_is_asked_how_many_seeds_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    seen = count(MUTANTS["failed-push-counts"], most=20, trials=[0])
+    assert seen.needed[0] is not None and seen.problem
+    assert count(MUTANTS["expired-token"], most=1).needed == (None,)
 
 
 def test_without_a_mutant_the_switch_changes_nothing() -> None:

@@ -21,6 +21,7 @@ class Mutant:
     :ivar old: words that stand once in it.
     :ivar new: what stands there instead.
     :ivar suites: paths below the checkout, as pytest takes them; one of them must fail.
+    :ivar unseen: why the simulated swarm does not see it, or hardly ever.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Mutant:
     old: str
     new: str
     suites: tuple[str, ...]
+    unseen: str = ""
 
 
 def _storage(*names: str) -> tuple[str, ...]:
@@ -184,6 +186,14 @@ _ALL = (
         "swarm.storage.catalog",
         'if getattr(e, "extendedresult", apsw.SQLITE_IOERR) in _LOST:',
         "if False:",
+        ("tests/crash/test_kth_call.py",),
+    ),
+    Mutant(
+        "log-not-renewed",
+        "what the catalog acknowledges after a failed sync and a restart survives a power cut",
+        "swarm.storage.catalog",
+        "            self._renew_log()\n",
+        "",
         ("tests/crash/test_kth_call.py",),
     ),
     Mutant(
@@ -367,6 +377,22 @@ _ALL = (
         '        self._tasks.start("advising a peer", self._advise(peer, proof))\n',
         "",
         ("tests/services/test_proving.py",),
+    ),
+    Mutant(
+        "lanes-believed",
+        "compiled code hashes nothing unless it agreed with libcrypto when it was loaded",
+        "swarm.hashing.lanes",
+        "if lanes.kernels and self_test(lanes, library):",
+        "if lanes.kernels:",
+        ("tests/hashing/test_lanes.py",),
+    ),
+    Mutant(
+        "lanes-crossed",
+        "each grain's end is its own, whichever lane hashed it",
+        "swarm.hashing.lanes",
+        "zip(most, ends, strict=True)",
+        "zip(reversed(most), ends, strict=True)",
+        ("tests/hashing/test_lanes.py",),
     ),
     # -- pulling ----------------------------------------------------------------
     Mutant(

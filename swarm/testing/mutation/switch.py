@@ -6,12 +6,12 @@ but how a module's source is exchanged; which words are is :mod:`swarm.testing.m
 
 from __future__ import annotations
 
-import importlib.machinery
 import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import spec_from_file_location
 from types import CodeType, ModuleType
 
 from attrs import frozen
@@ -66,7 +66,12 @@ class Finder(MetaPathFinder):
         if spec is None or spec.origin is None:
             return None
         loader = _Loader(fullname, spec.origin, self.mutant)
-        return importlib.machinery.ModuleSpec(fullname, loader, origin=spec.origin)
+        return spec_from_file_location(fullname, spec.origin, loader=loader)  # with a __file__
+
+
+def environment(mutant: Mutant) -> dict[str, str]:
+    """For a process in which it is on."""
+    return {**os.environ, VARIABLE: mutant.name, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def switch_on(name: str) -> None:
