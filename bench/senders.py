@@ -82,8 +82,8 @@ def _of_workers(rows: dict[str, Row], spent: list[float]) -> list[str]:
     time, cpu = (two.median(what) / one.median(what) for what in (WALL, SERVER))
     return [
         f"one node for four curls: with --workers 2 it takes {time:.2f} of the time of one process and "
-        f"{cpu:.2f} of its CPU, {max(spent) / sum(spent):.0%} of that in its busier process; the curls want the "
-        "same two cores: it is that share which bounds a sender with cores of its own"
+        f"{cpu:.2f} of its CPU, {max(spent) / sum(spent):.0%} of that in its busier process; the curls want "
+        "the same two cores: it is that share which bounds a sender with cores of its own"
     ]
 
 
