@@ -41,23 +41,12 @@ _MORE = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \
 class Guest(Seat):
     """A client's connection; what the short path does not answer waits here."""
 
-    _leaves = False
     _returned = False
-
-    @property
-    def gone(self) -> bool:
-        """See :class:`Seat`."""
-        return self._leaves
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client went, was sent away, or went back to the node."""
         super().connectionLost(reason)
         self.site.station.gone(None if self._returned else self._serial)
-
-    def answered_shortly(self, data: bytes) -> bytes:
-        """See :class:`Seat`."""
-        assert self.site.short_path is not None
-        return self._answered_shortly(self.site.short_path, data)
 
     def judge(self) -> None:
         """See :class:`Seat`: for whom is it?"""
@@ -72,7 +61,7 @@ class Guest(Seat):
 
     def leave(self) -> None:
         """See :class:`Seat`."""
-        if self._current or self._closed or self._leaves:
+        if self._current or self._closed or self.gone:
             return
         if self.site.giving_back:
             self.pass_on()
@@ -83,9 +72,9 @@ class Guest(Seat):
 
     def pass_on(self) -> None:
         """Have the node go on with what was not answered, once what was is on its way."""
-        if self._leaves:
+        if self.gone:
             return
-        self._leaves = True
+        self.gone = True
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

@@ -57,11 +57,6 @@ class PeerGuest(Seat):
     _errand: Errand | None = None
     _malformed = False
 
-    @property
-    def busy(self) -> bool:
-        """See :class:`Seat`."""
-        return super().busy or self._errand is not None
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer went, or was cut off."""
         super().connectionLost(reason)
@@ -127,6 +122,7 @@ class PeerGuest(Seat):
         head, self._held = self._held[:stop], self._held[stop:]
         length = body_length(head)
         self._between = False
+        self.awaits_node = True
         self.deadlines.ours()  # the node watches the time
         said = ErrandSaid(length is not None, peer_id_of(self.transport), head)
         self._errand = errand = Errand(self, length)
@@ -164,6 +160,7 @@ class PeerGuest(Seat):
         :param how: see :mod:`swarm.workers.messages`.
         """
         errand, self._errand = self._errand, None
+        self.awaits_node = False
         if self._closed:
             return
         if how == BREAKS:

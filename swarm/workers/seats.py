@@ -37,28 +37,22 @@ class Seat(Channel):
     A client's connection while it is with this worker.
 
     The parser is fed one whole head at a time, so that everything behind it can still go to the node.
+
+    :ivar gone: the connection is on its way to the node.
+    :ivar awaits_node: the first request is.
     """
 
     site: SeatSite
     _held = b""
     _current = b""
-    _asking = False
+    gone = False
+    awaits_node = False
 
     def __init__(self, serial: int) -> None:
         super().__init__()
         self._serial = serial
 
     # -- what differs between doors -----------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Is somebody at work for the first request?"""
-        return bool(self._current) or self._asking
-
-    @property
-    def gone(self) -> bool:
-        """Is the connection on its way to the node?"""
-        return False
 
     def judge(self) -> None:
         """Bytes are held: whose is the request they begin with, if it is whole?"""
@@ -82,17 +76,19 @@ class Seat(Channel):
             super().dataReceived(data)
             return
         data = self._held + data
-        if self.busy:
+        if self._current or self.awaits_node:
             self._held = data
             self._networkProducer.pauseProducing()  # until go_on() or release()
             return
-        self._held = self.answered_shortly(data)
+        short = self.site.short_path
+        self._held = data if short is None else self._answered_shortly(short, data)
         if self._held:
             self.judge()
 
-    def answered_shortly(self, data: bytes) -> bytes:
-        """What is left when the short path, where there is one, has answered."""
-        return data
+    @property
+    def busy(self) -> bool:
+        """Is somebody at work for the first request?"""
+        return bool(self._current) or self.awaits_node
 
     def serve(self, stop: int) -> None:
         """Answer the first request here; its head ends at ``stop``."""
@@ -120,12 +116,12 @@ class Seat(Channel):
 
     def ask(self, digest: Digest) -> None:
         """Wait until the node grants a blob or does not."""
-        self._asking = True
+        self.awaits_node = True
         self.hold()
         self.site.station.blobs.wanted(digest).addCallback(self._answered, digest.hex.encode("ascii"))
 
     def _answered(self, granted: bool, key: bytes) -> None:
-        self._asking = False
+        self.awaits_node = False
         if self._closed or self.gone:
             return
         if granted and self.site.station.blobs.opened(key) is not None:
