@@ -28,6 +28,7 @@ from zope.interface import implementer
 from swarm.errors import Fault, PeerError, SwarmError
 from swarm.model.peers import Address, PeerID
 from swarm.peering.faults import fault_of
+from swarm.peering.glance import Glance, spell
 from swarm.peering.http1 import Head
 from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter, Metered
@@ -90,7 +91,9 @@ class Exchanges:
         """
         while True:
             line = _Line(self, address, peer, ask)
-            work = Deferred.fromCoroutine(self._exchange(line, ask))
+            kept = self._kept(address, peer) if ask.method == "HEAD" and peer is not None else None
+            answering = self._exchange(line, ask) if kept is None else self._glance(line, ask, *kept)
+            work = Deferred.fromCoroutine(answering)
             timer = None if ask.total is None else self.clock.callLater(ask.total, line.expire, work)
             try:
                 return await work
@@ -109,6 +112,20 @@ class Exchanges:
                 if timer is not None and timer.active():
                     timer.cancel()
                 line.settle()
+
+    async def _glance(self, line: _Line, ask: Ask, key: tuple[Address, int], connection: Any) -> Reply:
+        """A HEAD over an idle connection, which then is kept on; see :mod:`swarm.peering.glance`."""
+        meter: Meter = line.begin(connection).transport
+        glance = Glance()
+        meter.lend(glance)
+        meter.write(spell(ask.path, {"Host": str(line.address), **ask.headers}))
+        head = await glance.answer
+        meter.lend(connection)
+        if not head.closes:
+            self.pool._putConnection(key, connection)  # as Twisted's client itself does when it is done
+        else:
+            meter.abortConnection()
+        return Reply(head, b"", meter.who)
 
     async def _exchange(self, line: _Line, ask: Ask) -> Reply:
         agent = Agent.usingEndpointFactory(self.clock, line, pool=line)
@@ -140,23 +157,23 @@ class Exchanges:
         """
         kept = None if peer is None else self._kept(address, peer)
         if kept is not None:
-            return succeed(kept)
+            return succeed(kept[1])
         turn = self._turns[address] = (self._turns.get(address, -1) + 1) % self.limits.connections
         return self.pool.getConnection((address, turn), endpoint)
 
-    def _kept(self, address: Address, peer: PeerID) -> Any:
+    def _kept(self, address: Address, peer: PeerID) -> tuple[tuple[Address, int], Any] | None:
         for turn in range(self.limits.connections):
             connection = self._idle((address, turn))
             if connection is not None and connection.transport.who == peer:
-                return connection
+                return (address, turn), connection
             if connection is not None:
                 connection.transport.abortConnection()  # another is there now, or was
         return None
 
     def take(self, address: Address, peer: PeerID) -> Meter | None:
         """An idle connection to that peer, to be handed over: the caller's. None: there is none."""
-        connection = self._kept(address, peer)
-        return None if connection is None else connection.transport
+        kept = self._kept(address, peer)
+        return None if kept is None else kept[1].transport
 
     def _idle(self, key: object) -> Any:
         found: list[Any] = []
@@ -211,10 +228,11 @@ class _Line:
             self._exchanges.clock,
             lambda *_: Failure(PeerError(self._peer, Fault.UNREACHABLE, "no connection in time")),
         )
-        connecting.addCallback(self._begin)
+        connecting.addCallback(self.begin)
         return connecting
 
-    def _begin(self, connection: Any) -> Any:
+    def begin(self, connection: Any) -> Any:
+        """The request is about to be written on this connection."""
         self.meter = connection.transport
         assert isinstance(self.meter, Meter)
         ask = self._ask

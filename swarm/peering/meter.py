@@ -122,6 +122,10 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         self._body = None
         self.setTimeout(None)
 
+    def lend(self, protocol: IProtocol) -> None:
+        """Let another than Twisted's client read what is counted, or that one again."""
+        self.wrappedProtocol = protocol
+
     def hand_over(self, protocol: IProtocol) -> None:
         """
         Let another than Twisted's client have the connection, for good; nothing is counted any more.

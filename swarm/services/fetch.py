@@ -82,6 +82,7 @@ class Fetch:
         self._error: LocalError | None = None
         self._places: dict[object, int] = {}  # where those who wait for a reader mean to begin
         self._searched = False
+        self._asked = 0  # how many peers, in the first search
         self._agreed = False  # have peers had the time to disagree about the size?
         self._silent = False  # did a peer that is alive not answer? Then nobody knows that nobody has it
         self._ended = False
@@ -243,7 +244,7 @@ class Fetch:
 
     async def _search_first(self) -> None:
         """Ask every live peer; go on when one has said yes, or all have answered."""
-        self._searched = False
+        self._searched, self._asked = False, len(self._holders.live())
         self._tasks.start("looking for holders", self._search_once())
         while not (self._searched or self._holdings or self._doom):
             await self._changed.wait()
@@ -272,7 +273,11 @@ class Fetch:
             self._changed.fire()
 
     async def _answered(self) -> None:
+        """Until all have, or most of all agree: then nobody who has yet to answer can outvote them."""
         while not (self._searched or self._doom):
+            sizes = [each.size for each in self._holdings.values()]
+            if 2 * max(map(sizes.count, sizes), default=0) > self._asked:
+                return
             await self._changed.wait()
 
     async def _search_once(self) -> None:

@@ -80,6 +80,19 @@ def test_who_does_not_answer_is_waited_for_no_longer_than_that(make: Callable[..
     world.settle()
 
 
+def test_a_reader_does_not_wait_for_those_who_cannot_outvote_the_others(make: Callable[..., World]) -> None:
+    world = make(settings=FetchSettings(gather=_GATHER))
+    for name in "abc":
+        world.peer(name, BLOB, latency=0.1, rate=MIB)
+    for name in "de":
+        world.peer(name, BLOB, latency=3.0)
+    start = world.clock.seconds()
+    reader = world.run(world.fetcher.open(DIGEST))
+    assert world.clock.seconds() - start < 1.0
+    reader.close()
+    world.settle()
+
+
 def test_one_quick_peers_wrong_size_is_dropped_when_most_say_another(make: Callable[..., World]) -> None:
     world = make(settings=FetchSettings(gather=_GATHER))
     world.peer("quick", BLOB, claims_size=len(BLOB) + MIB, rate=MIB)
