@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -226,32 +225,6 @@ def test_sighup_renews_certificates_whatever_the_peer_list_is_like(swarm: Swarm)
     assert "peer list: line 1: " in node.log and "Traceback" not in node.log
     assert answer(node, "GET", "/ready") == 200
     node.kill(signal.SIGTERM)
-
-
-def test_nodes_meet_over_ipv6(swarm: Swarm) -> None:
-    """The options given last are the ones that count."""
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            pytest.skip("this machine has no IPv6")
-    made: list[Node] = []
-    for name in ("six", "seven"):
-        node = swarm.add(name, "--cluster=six", start=False)
-        endpoint = f"--peer=tcp6:{node.peer_port}:interface=\\:\\:1"
-        identity = swarm.authority.issue(name, ["::1"], now=now(), out=swarm.directory / f"{name}-identity")
-        files = [f"--{each}={identity / each}.pem" for each in ("ca", "cert", "key")]
-        join = [f"--join=[::1]:{each.peer_port}" for each in made]
-        node.command += [endpoint, *files, *join]
-        node.start()
-        made.append(node)
-    swarm.wait_acquainted(made, within=LONG)
-    assert made[0].ready()["peers"][0]["address"] == f"[::1]:{made[1].peer_port}"
-    data = noise(MIB)
-    digest = made[0].put(data)
-    assert made[1].has(digest) and made[1].get(digest) == data
-    for node in made:
-        node.kill()
 
 
 def test_clusters_never_mix(swarm: Swarm, nodes: list[Node]) -> None:
