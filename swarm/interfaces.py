@@ -126,6 +126,9 @@ class IOpenBlob(Interface):
     def fill(buffer: memoryview) -> bool:
         """Put the first ``len(buffer)`` bytes there, if that cannot block; False: open a reader."""
 
+    def in_memory() -> int:
+        """A descriptor of the bytes for sendfile, if all were in memory less than a second ago; or -1."""
+
 
 class IBlobWriter(Interface):
     """A PUT on its way to disk: hashed while it is written, invisible until finished."""

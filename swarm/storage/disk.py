@@ -12,8 +12,9 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -60,6 +61,7 @@ class Disk:
     """The real disk."""
 
     _scratch = memoryview(b"")
+    _devices: Mapping[int, bool] = MappingProxyType({})
 
     # -- descriptors ----------------------------------------------------------
 
@@ -113,22 +115,28 @@ class Disk:
         if len(self._scratch) < length:
             self._scratch = memoryview(bytearray(length))
         buffer = self._scratch[:length]
-        try:
-            count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
-        except OSError as e:
-            if e.errno in _WOULD_BLOCK:
-                return None
-            raise
-        return bytes(buffer[:count])
+        count = self._nowait(fd, buffer, offset)
+        return None if count is None else bytes(buffer[:count])
 
     def fill_nowait(self, fd: int, buffer: WriteableBuffer, offset: int) -> int:
         """As :meth:`read_nowait`, into ``buffer``: how many bytes came; 0 also if the disk would be asked."""
+        return self._nowait(fd, buffer, offset) or 0
+
+    def _nowait(self, fd: int, buffer: WriteableBuffer, offset: int) -> int | None:
         try:
             return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as e:
-            if e.errno in _WOULD_BLOCK:
-                return 0
-            raise
+            if e.errno not in _WOULD_BLOCK:
+                raise
+            if e.errno == errno.EOPNOTSUPP and self._diskless(os.fstat(fd).st_dev, fd):
+                return os.preadv(fd, [buffer], offset)
+            return None
+
+    def _diskless(self, device: int, fd: int) -> bool:
+        """tmpfs does not know RWF_NOWAIT, and never has to wait."""
+        if device not in self._devices:
+            self._devices = {**self._devices, device: syscalls.diskless(fd)}
+        return self._devices[device]
 
     def fallocate(self, fd: int, length: int) -> None:
         """Reserve disk for ``length`` (> 0) bytes from the start; the file grows to it."""

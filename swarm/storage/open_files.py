@@ -29,6 +29,9 @@ from swarm.storage.disk import Disk
 #: Seconds an opening is believed at most.
 BELIEVED = 60.0
 
+#: Seconds a file that was in memory is taken to be there still. Else the disk is waited for.
+WARM = 1.0
+
 #: Seconds after which files are closed that somebody else removed or nobody may read any more.
 SWEEP = 5.0
 
@@ -76,6 +79,7 @@ class OpenBlob:
     _since: float
     _until: float
     _numbers: tuple[int, int] = field(init=False)
+    _warm_until: float = field(init=False, default=-1.0)
     doubted: bool = False
     fields: bytes = b""
     fields_of: object = None
@@ -96,9 +100,16 @@ class OpenBlob:
     def fill(self, buffer: memoryview) -> bool:
         """See :meth:`IOpenBlob.fill`."""
         try:
-            return self._disk.fill_nowait(self._numbers[0], buffer, 0) == len(buffer)
+            count = self._disk.fill_nowait(self._numbers[0], buffer, 0)
         except OSError:
             return False
+        if count == self.size:
+            self._warm_until = self._clock.seconds() + WARM
+        return count == len(buffer)
+
+    def in_memory(self) -> int:
+        """See :meth:`IOpenBlob.in_memory`."""
+        return self._numbers[0] if self._clock.seconds() < self._warm_until else -1
 
     def lend(self) -> Lent:
         """Everything needed to make one like this elsewhere, which then knows by the dates alone."""

@@ -21,6 +21,7 @@ _MAGIC: Final = {
     0xF2F52010: "f2fs",
     0x01021994: "tmpfs",  # nothing there outlives power anyway
 }
+_MEMORY: Final = frozenset([0x01021994, 0x858458F6])  # tmpfs, ramfs
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 
 
@@ -53,10 +54,19 @@ def _reports_errors(release: str) -> bool:
 
 def believed(fd: int) -> bool:
     """Does :func:`syncfs` on the volume of this descriptor mean what it says?"""
-    if _LIBC is None or not _reports_errors(platform.release()):
-        return False
+    return _reports_errors(platform.release()) and _magic(fd) in _MAGIC
+
+
+def diskless(fd: int) -> bool:
+    """Is this descriptor's file system one that has no disk, so that a read of it never waits for one?"""
+    return _magic(fd) in _MEMORY
+
+
+def _magic(fd: int) -> int | None:
     found = _StatFS()
-    return _LIBC.fstatfs(fd, ctypes.byref(found)) == 0 and found.f_type & 0xFFFFFFFF in _MAGIC
+    if _LIBC is None or _LIBC.fstatfs(fd, ctypes.byref(found)):
+        return None
+    return int(found.f_type) & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:

@@ -20,7 +20,7 @@ from twisted.web import http
 
 from swarm.errors import Malformed
 from swarm.web.deadlines import Deadlines, Phase
-from swarm.web.eager import eager_send
+from swarm.web.eager import eager_file, eager_send
 from swarm.web.errors import Refusal
 from swarm.web.strict import check_head, check_trailers
 
@@ -60,6 +60,7 @@ class Channel(http.HTTPChannel):
         self.deadlines = Deadlines(self.site.limits, self.site.reactor, self._expired, self._unsent)
         self.deadlines.head()
         self._send = eager_send(self.transport)
+        self._send_file = eager_file(self.transport)
         self._between = True
         self.site.opened(self)
 
@@ -170,6 +171,13 @@ class Channel(http.HTTPChannel):
         """Write a whole response; the memory may be used again at once."""
         self._send(response)
         self.deadlines.idle()
+
+    def send_file(self, head: bytes, file: int, size: int) -> bool:
+        """Write a whole response, its body from a file. False: there is no such way, :meth:`send_whole`."""
+        sent = self._send_file(head, file, size)
+        if sent:
+            self.deadlines.idle()
+        return sent
 
     def yield_turn(self) -> None:
         """Go on when other connections had their turn."""

@@ -15,6 +15,7 @@ would have to be asked for is read in a thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransp
 from twisted.internet.tcp import Connection
 from zope.interface import Interface, implementer
 
+from swarm.errors import StoreFailed
 from swarm.interfaces import IBlobReader
 from swarm.model.ranges import ByteRange
 from swarm.web.deadlines import Phase
@@ -35,7 +37,6 @@ SENDFILE: Final = 1 << 21
 """Bytes given to ``sendfile`` at a time: what a socket's buffer takes at once, and fair to others."""
 
 _VIEW = memoryview(bytearray(1 << 18))
-_BYTE = memoryview(bytearray(1))
 
 
 class ITakesViews(Interface):
@@ -117,10 +118,9 @@ class _Loan:
 
     def ready(self, offset: int) -> bool:
         """Are the bytes free to go, and is this one in memory?"""
-        fd = self._reader.fileno()
         try:
-            return fd >= 0 and os.preadv(fd, [_BYTE], offset, os.RWF_NOWAIT) == 1
-        except OSError:  # EAGAIN: not in memory. EOPNOTSUPP: who knows. EIO: to be found out elsewhere.
+            return self._reader.fileno() >= 0 and bool(self._reader.read_now(offset, 1))
+        except StoreFailed:  # to be found out, and said, where the bytes are needed
             return False
 
     def _sent(self, count: int) -> None:
@@ -163,6 +163,7 @@ class _Sendfile(_Loan):
 
     def _send(self) -> None:
         """Send what the socket takes; in place of the transport's ``doWrite``."""
+        self._channel.deadlines.draining()
         stop = min(self.offset + SENDFILE, self._stop)
         if not self.ready(stop - 1):
             self._end()
@@ -178,8 +179,6 @@ class _Sendfile(_Loan):
         self._sent(count)
         if not count or self.offset == self._stop:
             self._end()
-        else:
-            self._channel.deadlines.draining()
 
 
 @implementer(IPushProducer)
@@ -218,5 +217,7 @@ class _Views(_Loan):
         fd = self._reader.fileno()
         try:
             return os.preadv(fd, [view], self.offset, os.RWF_NOWAIT) if fd >= 0 else 0
-        except OSError:  # see ready()
-            return 0
+        except OSError as e:  # EAGAIN: not in memory. EIO: to be found out elsewhere.
+            if e.errno != errno.EOPNOTSUPP or not self.ready(self.offset):
+                return 0
+        return os.preadv(fd, [view], self.offset)  # it does not know the flag and has it in memory: tmpfs

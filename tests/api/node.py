@@ -62,7 +62,7 @@ class TwinFetcher:
         self.more_sizes = False
         self.running: dict[Digest, PullProgress] = {}
 
-    async def open(self, digest: Digest) -> IBlobReader:
+    async def open(self, digest: Digest, near: int | None = None) -> IBlobReader:
         if self.error is not None:
             raise self.error
         if digest in self.elsewhere:

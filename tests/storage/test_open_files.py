@@ -14,7 +14,7 @@ from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.storage.descriptor import Descriptor
 from swarm.storage.disk import Disk
-from swarm.storage.open_files import BELIEVED, SWEEP
+from swarm.storage.open_files import BELIEVED, SWEEP, WARM
 from swarm.testing.contracts import at_once, content, pattern, put
 from tests.contracts.rigs import FilesystemRig
 
@@ -97,6 +97,16 @@ def test_an_open_blob_gives_its_bytes_and_says_what_it_is(store: Store) -> None:
     if blob.fill(memoryview(buffer)):  # not every file system can tell what is in memory
         assert buffer == DATA
     assert not blob.fill(memoryview(bytearray(len(DATA) + 1)))
+
+
+def test_a_file_that_was_just_read_whole_is_taken_to_be_in_memory_for_a_second(store: Store) -> None:
+    store.read()
+    blob = store.rig.store.opened(KEY)
+    assert blob is not None and blob.in_memory() == -1
+    assert not blob.fill(memoryview(bytearray(len(DATA) + 1))) and blob.fill(memoryview(bytearray(len(DATA))))
+    assert os.pread(blob.in_memory(), 10, 0) == DATA[:10]
+    store.rig.clock.advance(WARM)
+    assert blob.in_memory() == -1
 
 
 def touch(path: str) -> None:

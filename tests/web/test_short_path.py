@@ -38,6 +38,9 @@ class Blob:
         buffer[:] = self.data
         return True
 
+    def in_memory(self) -> int:
+        return -1
+
 
 class Shelf:
     """All blobs, and what there is to say of them."""

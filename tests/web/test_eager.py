@@ -1,0 +1,151 @@
+"""Writing at once, over real sockets: all bytes come in order, and what cannot be had ends the connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from swarm.web.eager import eager_file, eager_send
+
+HEAD = b"head\r\n\r\n"
+DATA = Random(2).randbytes(8 << 20)  # more than sockets take
+
+
+@define(eq=False)
+class End(Protocol):
+    """One end of a connection."""
+
+    heard: bytearray = field(factory=bytearray)
+    lost: Deferred[Any] = field(factory=Deferred)
+    awaited: int = 0
+    complete: Deferred[None] = field(factory=Deferred)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+        if len(self.heard) >= self.awaited and not self.complete.called:
+            self.complete.callback(None)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]  # Twisted's default
+        self.lost.callback(reason.value)
+
+    def expect(self, size: int) -> Deferred[None]:
+        """Fires when so many bytes are here."""
+        self.awaited = size
+        self.dataReceived(b"")
+        return self.complete
+
+
+Dial = Callable[[], Awaitable[tuple[Any, End]]]
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Gives a server's transport and the client, which reads nothing until it is resumed."""
+    accepted: list[End] = []
+
+    class Accepting(Factory):
+        noisy = False
+
+        def buildProtocol(self, addr: Any) -> End:
+            accepted.append(End())
+            return accepted[-1]
+
+    port = pytest_twisted.blockon(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Accepting()))
+    clients: list[End] = []
+
+    async def dial() -> tuple[Any, End]:
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        client = await endpoint.connect(Factory.forProtocol(End))
+        clients.append(client)
+        client.transport.pauseProducing()
+        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        while len(accepted) < len(clients):
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0.01, turn.callback, None)
+            await turn
+        return accepted[-1].transport, client
+
+    yield dial
+    for end in clients + accepted:
+        if not end.lost.called:
+            assert end.transport is not None
+            end.transport.abortConnection()
+            pytest_twisted.blockon(end.lost)
+    pytest_twisted.blockon(port.stopListening())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "data").write_bytes(DATA)
+    number = os.open(tmp_path / "data", os.O_RDWR)
+    yield number
+    os.close(number)
+
+
+@pytest_twisted.ensureDeferred
+async def test_head_and_file_are_on_their_way_at_once(dial: Dial, file: int) -> None:
+    transport, client = await dial()
+    assert eager_file(transport)(HEAD, file, 20_000)
+    assert not transport.dataBuffer and not transport._tempDataLen
+    assert client.transport is not None
+    client.transport.resumeProducing()
+    await client.expect(len(HEAD) + 20_000)
+    assert client.heard == HEAD + DATA[:20_000]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_socket_does_not_take_follows_in_order(dial: Dial, file: int) -> None:
+    transport, client = await dial()
+    write = eager_file(transport)
+    assert write(HEAD, file, len(DATA))
+    assert not write(HEAD, file, len(DATA)), "something waits already: the usual way keeps the order"
+    eager_send(transport)(memoryview(b"more"))
+    assert client.transport is not None
+    client.transport.resumeProducing()
+    await client.expect(len(HEAD) + len(DATA) + 4)
+    assert client.heard == HEAD + DATA + b"more"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_is_too_short_ends_the_connection(dial: Dial, file: int) -> None:
+    transport, client = await dial()
+    os.ftruncate(file, 10_000)
+    assert eager_file(transport)(HEAD, file, 20_000)
+    assert client.transport is not None
+    client.transport.resumeProducing()
+    assert isinstance(await client.lost, ConnectionLost) and len(client.heard) < len(HEAD) + 20_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_written_to_a_connection_that_is_over(dial: Dial, file: int) -> None:
+    transport, client = await dial()
+    write = eager_file(transport)
+    over = transport.protocol.lost
+    transport.abortConnection()
+    await over
+    assert not write(HEAD, file, 20_000)
+    assert client.transport is not None
+    client.transport.resumeProducing()
+    await client.lost
+    assert not client.heard
+
+
+def test_only_plain_tcp_has_such_a_way(file: int) -> None:
+    transport = StringTransport()
+    assert not eager_file(transport)(HEAD, file, 20_000)
+    assert transport.value() == b""
