@@ -189,8 +189,7 @@ class Authority:
         try:
             own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         except x509.ExtensionNotFound:
-            public: CertificatePublicKeyTypes = self.key.public_key()
-            return x509.AuthorityKeyIdentifier.from_issuer_public_key(public)  # type: ignore[arg-type]
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
 
 
