@@ -6,16 +6,14 @@ and randomness come in as arguments, so the same node runs on the real reactor a
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import attrs
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -23,7 +21,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,21 +30,19 @@ from swarm.api.media import MediaLimits, MediaProbe
 from swarm.api.metalink import PieceHashes
 from swarm.api.metrics import DelayMetrics, GrainMetrics, NodeCollector, WebMetrics
 from swarm.api.status import NodeFacts
-from swarm.api.tokens import Guard, Tokens
+from swarm.api.tokens import Guard
 from swarm.config import BadConfig, Config
 from swarm.core.roster import Roster
 from swarm.core.standing import Standing
 from swarm.errors import LocalError, Malformed
+from swarm.groundwork import read_credentials, read_endpoint, read_peer_list, read_tokens
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
-from swarm.peering.credentials import Credentials
-from swarm.peering.identity import IdentityPaths
 from swarm.peering.resolving import CarefulReactor
 from swarm.peering.server import PeerServer, PeerServices
 from swarm.peering.tls import client_endpoint, peer_id_of, server_endpoint
-from swarm.pki.directory import ensure_identity
 from swarm.services.challenging import Challenger
 from swarm.services.custodian import Custodian
 from swarm.services.deletion import Deletion
@@ -63,10 +58,6 @@ from swarm.web.site import StreamingSite
 from swarm.workers.messages import PEERS, PUBLIC
 from swarm.workforce import Workforce
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-THREADS = 16
-
 
 @attrs.frozen
 class Walls:
@@ -76,18 +67,6 @@ class Walls:
     listen: Callable[..., IStreamServerEndpoint] = server_endpoint
     dial: Callable[..., IStreamClientEndpoint] = client_endpoint
     identify: Callable[[Any], PeerID] = peer_id_of
-
-
-def thread_pool(reactor: Any, size: int = THREADS) -> RunBlocking:
-    """The reactor's own threads, as the port everything blocking goes through."""
-    reactor.suggestThreadPoolSize(size)
-
-    async def run_blocking(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        pool = reactor.getThreadPool()
-        result: _T = await deferToThreadPool(reactor, pool, function, *args, **kwargs)
-        return result
-
-    return run_blocking
 
 
 def create_node(
@@ -139,11 +118,11 @@ class Node(Service):
         self._up = False
 
         self._endpoints = {
-            "peer": _endpoint(reactor, "peer", config.peer),
-            "http": _endpoint(reactor, "http", config.http),
+            "peer": read_endpoint(reactor, "peer", config.peer),
+            "http": read_endpoint(reactor, "http", config.http),
         }
-        tokens = _tokens(config)
-        self.credentials = _credentials(reactor, config)
+        tokens = read_tokens(config)
+        self.credentials = read_credentials(reactor, config)
         self.whereabouts = Whereabouts(
             config.name,
             lambda: self.credentials.peer_id,
@@ -181,7 +160,7 @@ class Node(Service):
             cluster=config.cluster,
             me=self.whereabouts.describe,
             join=config.join,
-            read_list=self._read_list,
+            read_list=lambda: run_blocking(read_peer_list, config),
             book=self.store.peers,
             clock=reactor,
             tasks=self._tasks,
@@ -406,57 +385,9 @@ class Node(Service):
             timeout=self.config.peering.connect,
         )
 
-    def _read_list(self) -> Coroutine[Any, Any, str | None]:
-        return self._run_blocking(self._read_list_now)
-
-    def _read_list_now(self) -> str | None:
-        if self.config.peers is None:
-            return None
-        try:
-            return self.config.peers.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise BadConfig(f"{self.config.peers}: {e}") from e
-
     def _introduce(self) -> Introduction:
         me = self.whereabouts.describe()
         return Introduction(me.name, self.config.cluster, me.public_addr, me.mgmt_addr)
-
-
-def _endpoint(reactor: Any, setting: str, description: str) -> IStreamServerEndpoint:
-    try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
-    except Exception as e:  # whatever the parser of that kind of endpoint stumbles over
-        raise BadConfig(f"{setting}: not a server endpoint such as tcp:7040: {description!r} ({e})") from e
-    return endpoint
-
-
-def _tokens(config: Config) -> Tokens | None:
-    if config.tokens is None:
-        return None
-    try:
-        return Tokens(config.tokens)
-    except (OSError, UnicodeDecodeError) as e:
-        raise BadConfig(f"tokens: {e}") from e
-
-
-def _credentials(reactor: Any, config: Config) -> Credentials:
-    identity = IdentityPaths.in_directory(config.data / "identity")
-    given = (config.ca, config.cert, config.key)
-    if any(given):
-        if config.ca is None or config.cert is None or config.key is None:
-            raise BadConfig("ca, cert and key go together: give all three or none")
-        identity = attrs.evolve(identity, ca=config.ca, cert=config.cert, key=config.key)
-    else:
-        now = datetime.datetime.fromtimestamp(reactor.seconds(), datetime.UTC)
-        try:
-            config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as e:
-            raise BadConfig(f"data: {e}") from e
-        ensure_identity(
-            config.data / "identity", config.name, [each.host for each in config.advertise], now=now
-        )
-    paths = identity.requiring(config.crl, config.allow)
-    return Credentials.load(paths, clock=reactor, settings=config.tls)
 
 
 async def _maybe(result: Any) -> None:

@@ -43,7 +43,7 @@ class Options(usage.Options):
         ["reserve", None, None, "free space the node never takes [1GiB]"],
         ["tokens", None, None, "bearer tokens for the public API [only loopback may write]"],
         ["copies", None, None, "copies of a blob wanted in all, this node's included [2]"],
-        ["workers", None, None, "processes that serve reads on the public port, this one included [1]"],
+        ["workers", None, None, "processes that serve reads on both ports, this one included [1]"],
     ]
 
     def __init__(self) -> None:
@@ -83,7 +83,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as global_reactor
 
     from swarm import footprint
-    from swarm.node import create_node, thread_pool
+    from swarm.groundwork import thread_pool
+    from swarm.node import create_node
 
     reactor: Any = global_reactor
     Factory.noisy = False  # two log lines a connection are of no use
