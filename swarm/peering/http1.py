@@ -169,7 +169,7 @@ class Answers:
         """Are bytes of the span coming, rather than a head or the body of a refusal?"""
         return self._left > 0 and self._refused is None
 
-    def receive(self, pieces: Sequence[bytes]) -> Sequence[Event]:
+    def receive(self, pieces: Sequence[bytes | memoryview]) -> Sequence[Event]:
         """Take what the transport received, in as many pieces as it came in."""
         count = sum(map(len, pieces))
         if count >= self._left or self._refused is not None:

@@ -264,7 +264,7 @@ class Lane:
 
     # -- what it receives -------------------------------------------------------
 
-    def _received(self, wire: _Wire, pieces: Sequence[bytes]) -> None:
+    def _received(self, wire: _Wire, pieces: Sequence[bytes | memoryview]) -> None:
         if self._wire is not wire:
             return
         self._heard = self._clock.seconds()
@@ -384,7 +384,7 @@ class _Wire(Protocol):
         """Twisted: bytes."""
         self._lane._received(self, (data,))
 
-    def recordsReceived(self, records: Sequence[bytes]) -> None:
+    def recordsReceived(self, records: Sequence[bytes | memoryview]) -> None:
         """See :class:`~swarm.peering.lean.IRecordsReceiver`."""
         self._lane._received(self, records)
 

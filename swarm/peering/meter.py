@@ -168,12 +168,12 @@ class Meter(ProtocolWrapper, TimeoutMixin):
         else:
             super().dataReceived(data)
 
-    def recordsReceived(self, records: Sequence[bytes]) -> None:
+    def recordsReceived(self, records: Sequence[bytes | memoryview]) -> None:
         """See :class:`~swarm.peering.lean.IRecordsReceiver`."""
         if self._records is not None:
             self._records.recordsReceived(records)
         else:
-            self.dataReceived(records[0] if len(records) == 1 else b"".join(records))
+            self.dataReceived(b"".join(records))
 
     def _look_ahead(self) -> None:
         while (end := self._ahead.find(b"\r\n\r\n")) >= 0:
