@@ -178,13 +178,14 @@ class Table:
         if count <= 0:
             return ()
         if flight.started:
-            feed.gaps.add(now - flight.heard)
+            feed.gaps.add(max(0.0, now - flight.heard))  # a clock may be set back
         else:
             flight.started = True
             self.hasty = self.hasty or feed.rate.at(now) is None
             if not flight.pipelined:
-                self.first_bytes.add(now - flight.asked)
-                feed.answered(flight, now - flight.asked)
+                waited = max(0.0, now - flight.asked)
+                self.first_bytes.add(waited)
+                feed.answered(flight, waited)
         parts = list(self.ledger.lacking(start, upto, flight.span.id))
         written = sum(end - begin for begin, end in parts)
         if written < count:

@@ -231,6 +231,7 @@ class _Job:
         work = Tasks()
         try:
             while True:
+                changed = self._changed.wait()  # from here on: who is barred fails at once
                 self._peers |= {peer.id: peer for peer in replicator._membership.live()}
                 candidates = order(digest, self._peers)
                 step = plan(self.wanted, candidates, self._copies)
@@ -245,7 +246,7 @@ class _Job:
                 for peer in step.push:
                     self._copies[peer] = Copy.PUSHING
                     work.start("pushing", self._push(self._peers[peer]))
-                await self._changed.wait()
+                await changed
         except LocalError as e:
             replicator.log.warn("cannot replicate {digest}: {error}", digest=digest.short, error=e)
         finally:

@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 
 from swarm.core.addresses import AddressPolicy
+from swarm.core.placement import order
 from swarm.core.roster import Roster
 from swarm.errors import Fault, StoreFailed
 from swarm.interfaces import BlobInfo
@@ -231,6 +232,19 @@ def test_who_shows_wrong_bytes_is_convicted_and_another_takes_its_place(of: Call
         asked = putter.world.fetcher.counters.copies_challenged
         assert putter.put().holders == ("us", "b")
         assert putter.world.fetcher.counters.copies_challenged == asked + 1, "who is barred is not asked"
+
+
+def test_who_is_barred_already_holds_nobody_up(of: Callable[..., Putter]) -> None:
+    putter = of("a", "b", copies=2)
+    first = order(DIGEST, [node.peer.id for node in putter.nodes.values()])[0]
+    [liar] = [node for node in putter.nodes.values() if node.peer.id == first]
+    liar.store.put(DATA)
+    liar.tamper = flipping()
+    [other] = [node.peer.name for node in putter.nodes.values() if node is not liar]
+    assert putter.put().holders == ("us", other)
+    before = putter.world.clock.seconds()
+    assert putter.put().holders == ("us", other)
+    assert putter.world.clock.seconds() < before + 1.0
 
 
 def test_a_lie_somewhere_in_a_small_blob_is_always_found(of: Callable[..., Putter]) -> None:
