@@ -26,6 +26,8 @@ from swarm.services.tasks import Tasks, sleep
 
 #: Seconds after which a second list is asked for although the first has not come.
 _LIST_ALONE = 0.1
+#: Longer than the turn in which it is decided what to ask of whom.
+_MOMENT = 0.001
 
 
 class Owner(Protocol):
@@ -300,8 +302,11 @@ class Proving:
     # -- lists --------------------------------------------------------------------------------
 
     async def _want_lists_soon(self) -> None:
-        """A turn later: the bytes a reader waits for go first, and the list is somebody else's to give."""
-        await sleep(self._clock, 0)
+        """
+        A moment later: bytes are asked for first, on the connection that is kept if there is but one, and
+        the list is somebody else's to give.
+        """
+        await sleep(self._clock, _MOMENT)
         self.want_lists()
 
     def want_lists(self) -> None:
