@@ -2,33 +2,28 @@
 
 Blob rows only save work (they say which file was verified when) and can be rebuilt from the
 disk, so their commits are not fsynced. Hints, tombstones and peers exist nowhere else: theirs are.
-A damaged catalog is set aside and begun anew, never fatal.
+How the database is opened and written to is :mod:`swarm.storage.database`'s.
 
-Everything here blocks and may be called from any thread; one lock puts callers in a row.
+Everything here blocks and may be called from any thread.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 from attrs import define, frozen
-from twisted.logger import Logger
 
-from swarm.errors import LocalError, StorageFull, StoreFailed, VolumeReadOnly
+from swarm.errors import LocalError
 from swarm.model.digest import Digest
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.storage.disk import Disk, read_at, write_all
-
-_T = TypeVar("_T")
+from swarm.storage.database import Database
+from swarm.storage.disk import Disk
 
 _VERSION = 1
-_PIECE = 1 << 20
 _SCHEMA = f"""
 CREATE TABLE blobs(
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -64,17 +59,6 @@ INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT(digest) DO UPDATE SET
     verified_at = excluded.verified_at, generation = excluded.generation
 """
 _OWE = "INSERT OR IGNORE INTO owed VALUES (?, ?)"
-#: What errors in writing are called; the first is a VFS's that knows no better.
-_LOST = frozenset(
-    [
-        apsw.SQLITE_IOERR,
-        apsw.SQLITE_IOERR_WRITE,
-        apsw.SQLITE_IOERR_FSYNC,
-        apsw.SQLITE_IOERR_DIR_FSYNC,
-        apsw.SQLITE_IOERR_TRUNCATE,
-    ]
-)
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 
 @frozen
@@ -109,21 +93,12 @@ class Totals:
     bytes: int = 0
 
 
-class Catalog:
-    """The one connection."""
-
-    log = Logger()
+class Catalog(Database):
+    """The tables."""
 
     def __init__(self, path: str, *, disk: Disk) -> None:
-        self._path = path
-        self._disk = disk
-        self._lock = Lock()
-        self._database: apsw.Connection | None = None
-        self._durable = False
+        super().__init__(path, disk=disk)
         self.totals = Totals()
-        self.broken: Callable[[str], object] = lambda reason: None
-        """Told why when writing fails in a way after which nothing written here could be trusted."""
-        self._broken: str | None = None
         self.doubts = 0
         """How often rows may have gone missing, or been left over, since this was made."""
         self._settled = 0
@@ -139,172 +114,24 @@ class Catalog:
 
     # -- lifetime -------------------------------------------------------------
 
-    def open(self) -> None:
-        """
-        Open, create, or set aside and create.
-
-        :raises StorageFull, StoreFailed: the disk refuses even an empty catalog.
-        """
-        with self._lock:
-            self._renew_log()
-            try:
-                self._connect()
-            except _DAMAGED as e:
-                self._begin_anew(e)
-            except apsw.Error as e:
-                raise _translated(e) from e
-
-    def close(self) -> None:
-        """Close; if nothing is open to doubt, the next start need not look at the disk."""
-        with self._lock:
-            database, self._database = self._database, None
-            if database is None:
-                return
-            try:
-                if not self.incomplete:
-                    database.execute("PRAGMA synchronous = FULL; UPDATE state SET clean = 1")
-            except apsw.Error as e:
-                self.log.warn("the catalog could not be closed cleanly: {error}", error=e)
-            try:
-                database.close()
-            except apsw.Error as e:  # it is closed; the next start takes in what its log holds
-                self.log.warn("the catalog's log could not be taken in: {error}", error=e)
-
-    def _renew_log(self) -> None:
-        """
-        Write SQLite's log once more over itself, if a process left one behind.
-
-        One that died after a failed sync leaves frames that are in the kernel's memory and not on the disk,
-        and that no later sync writes: what is appended behind them goes with the next power cut. SQLite's own
-        checkpoint would not do: it trusts the syncs of its log.
-
-        :raises StorageFull, StoreFailed: the disk refuses.
-        """
-        try:
-            fd = self._disk.open_write(self._path + "-wal")
-        except FileNotFoundError:
-            return
-        except OSError as e:
-            raise StoreFailed(f"the catalog's log: {e.strerror}") from e
-        try:
-            at = 0
-            while piece := read_at(self._disk, fd, _PIECE, at):
-                at += write_all(self._disk, fd, [piece], at)
-            self._disk.fsync(fd)
-        except OSError as e:
-            full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (StorageFull if full else StoreFailed)(f"the catalog's log: {e.strerror}") from e
-        finally:
-            self._disk.close(fd)
-
-    def _connect(self) -> apsw.Connection:
-        database = apsw.Connection(self._path)
-        try:
-            database.set_busy_timeout(10_000)
-            database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
-            (version,) = next(database.execute("PRAGMA user_version"))
-            if version == 0:
-                with database:
-                    database.execute(_SCHEMA)
-            elif version != _VERSION:
-                raise apsw.FormatError(f"catalog version {version}")
+    def _prepare(self, database: apsw.Connection) -> None:
+        (version,) = next(database.execute("PRAGMA user_version"))
+        if version == 0:
             with database:
-                database.execute(_LISTS)
-            (clean,) = next(database.execute("SELECT clean FROM state"))
-            self.doubts += not clean
-            database.execute("UPDATE state SET clean = 0")
-            self.totals.blobs, self.totals.bytes = next(database.execute("SELECT blobs, bytes FROM totals"))
-        except StopIteration as e:
-            database.close()
-            raise apsw.CorruptError("a catalog without its single rows") from e
-        except apsw.SQLError as e:
-            database.close()
-            raise apsw.CorruptError(f"a catalog without its tables: {e}") from e
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-        self._durable = True
-        return database
+                database.execute(_SCHEMA)
+        elif version != _VERSION:
+            raise apsw.FormatError(f"catalog version {version}")
+        with database:
+            database.execute(_LISTS)
+        (clean,) = next(database.execute("SELECT clean FROM state"))
+        self.doubts += not clean
+        database.execute("UPDATE state SET clean = 0")
+        self._add_up(database)
 
-    def _begin_anew(self, reason: Exception) -> apsw.Connection:
-        """Set the files aside and start empty. Hints and tombstones are lost, and that is said."""
-        self.log.critical(
-            "the catalog is damaged ({reason}): set aside as {path}.damaged; hints and tombstones are lost",
-            reason=reason,
-            path=self._path,
-        )
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        try:
-            for suffix in ("-wal", "-shm", ""):
-                if self._disk.exists(self._path + suffix):
-                    self._disk.rename(self._path + suffix, f"{self._path}.damaged{suffix}")
-            return self._connect()
-        except OSError as e:
-            raise StoreFailed(f"the catalog cannot be set aside: {e.strerror}") from e
-        except apsw.Error as e:
-            raise _translated(e) from e
-
-    def transact(self, operation: Callable[[apsw.Connection], _T], *, durable: bool) -> _T:
-        """
-        Run ``operation`` in one transaction; fsynced before this returns if ``durable``.
-
-        :raises StorageFull, StoreFailed: it has no effect.
-        :raises VolumeReadOnly: an earlier one failed so that none can be trusted until the next start: what
-            SQLite's log lost in a failed sync would hide all that comes after it.
-        """
-        if self._broken is not None:
-            raise VolumeReadOnly(f"the catalog is not written to since: {self._broken}")
-
-        def transaction(database: apsw.Connection) -> _T:
-            if durable is not self._durable:
-                database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                result = operation(database)
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:  # some errors have rolled it back already
-                    database.execute("ROLLBACK")
-                raise
-            return result
-
-        def noting(database: apsw.Connection) -> _T:
-            try:
-                return transaction(database)
-            except apsw.IOError as e:
-                if getattr(e, "extendedresult", apsw.SQLITE_IOERR) in _LOST:
-                    self._broken = f"the catalog: {e}"
-                    self.broken(self._broken)
-                raise
-
-        return self.consult(noting)
-
-    def consult(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        """
-        Ask something in one statement. If the catalog proves damaged, an empty one is asked.
-
-        :raises StorageFull, StoreFailed:
-        """
-        with self._lock:
-            try:
-                return question(self._connected())
-            except _DAMAGED as e:
-                database = self._begin_anew(e)
-            except apsw.Error as e:
-                raise _translated(e) from e
-            try:
-                return question(database)
-            except apsw.Error as e:
-                raise _translated(e) from e
-
-    def _connected(self) -> apsw.Connection:
-        if self._database is None:
-            raise StoreFailed("the catalog is closed")
-        return self._database
+    def _finish(self, database: apsw.Connection) -> None:
+        """If nothing is open to doubt, the next start need not look at the disk."""
+        if not self.incomplete:
+            database.execute("PRAGMA synchronous = FULL; UPDATE state SET clean = 1")
 
     # -- blobs ----------------------------------------------------------------
 
@@ -535,9 +362,3 @@ class Catalog:
 def _row(found: tuple[Any, ...]) -> Row:
     raw, size, mtime_ns, verified_at, generation = found
     return Row(Digest(raw), size, mtime_ns, verified_at, generation)
-
-
-def _translated(error: apsw.Error) -> LocalError:
-    if isinstance(error, apsw.FullError):
-        return StorageFull("the catalog has no room")
-    return StoreFailed(f"the catalog: {error}")
