@@ -117,6 +117,7 @@ class IOpenBlob(Interface):
 
     info: BlobInfo = Attribute("BlobInfo: digest, size, names.")
     size: int = Attribute("Bytes of the blob.")
+    doubted: bool = Attribute("It was closed, or something of the blob was changed by this node.")
     fields: bytes = Attribute("For who answers with it: the head of its answers, once made.")
     fields_of: object = Attribute("For who made `fields`: what they were made from.")
 

@@ -51,6 +51,7 @@ class Channel(http.HTTPChannel):
     _blank = False  # but perhaps the empty line that is allowed before one
     _waiting = b""  # requests for the short path, when it may go on
     _turn: IDelayedCall | None = None
+    _just_read = False  # some of the bytes at hand came in this turn of the reactor
 
     # -- the connection's life --------------------------------------------------
 
@@ -167,7 +168,7 @@ class Channel(http.HTTPChannel):
         """Does the transport take nothing more for now, or is the connection over?"""
         return self._waitingForTransport or self._closed
 
-    def send_whole(self, response: memoryview) -> None:
+    def send_whole(self, response: bytes | memoryview) -> None:
         """Write a whole response; the memory may be used again at once."""
         self._send(response)
         self.deadlines.idle()
@@ -198,7 +199,7 @@ class Channel(http.HTTPChannel):
         if self.full or self._turn is not None:
             self._waiting = data
             return b""
-        rest = data[short.answer(self, data) :]
+        rest = data[short.answer(self, data, fresh=self._just_read) :]
         if rest and (self.full or self._turn is not None):
             self._waiting = rest
             if self._waitingForTransport:
@@ -226,6 +227,7 @@ class Channel(http.HTTPChannel):
             if self._thrown_away > self.site.limits.linger_bytes:
                 self._networkProducer.pauseProducing()  # the client still has its time to read
             return
+        self._just_read = bool(data)
         if self._between and (short := self.site.short_path) is not None:
             data = self._answered_shortly(short, data)
             if not data:

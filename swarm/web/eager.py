@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.tcp import Server
 
 
-def eager_send(transport: Any) -> Callable[[memoryview], object]:
+def eager_send(transport: Any) -> Callable[[bytes | memoryview], object]:
     """
     The quickest way to write to ``transport``.
 
@@ -32,7 +32,7 @@ def eager_send(transport: Any) -> Callable[[memoryview], object]:
         return lambda data: transport.write(bytes(data))
     send = transport.getHandle().send
 
-    def write(data: memoryview) -> None:
+    def write(data: bytes | memoryview) -> None:
         sent = 0
         if _idle(transport):
             with suppress(OSError):  # full, or broken: the transport finds out and says so

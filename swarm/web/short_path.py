@@ -11,6 +11,10 @@ fields word for word, so they are judged once for each wording. Head and body ar
 buffer that is used again and again, and given to the kernel in one call. And nothing is counted, timed
 or looked up that the full way would not count, time or look up.
 
+What many ask for in the same words at the same time is answered to all of them with what was found for
+the first, until the reactor looks for bytes again. Their requests were here before anything was looked at,
+so each answer is still of a moment between its request and itself. Nothing is kept any longer.
+
 Fair: a connection gets ``_ANSWERS`` and about ``WebLimits.chunk`` bytes in one turn of the reactor, and
 nothing more once its transport is full. How a connection waits is :mod:`swarm.web.channel`'s.
 """
@@ -22,6 +26,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from swarm.interfaces import BlobInfo, IOpenBlob
@@ -36,6 +41,8 @@ _ANSWERS = 16
 _WORDS, _WORDINGS = 1024, 512
 #: Bytes from which the kernel copies a body itself; below, one call to it is worth more than no copy.
 _FILE = 16 << 10
+#: Answers that are kept for who else asks in the same turn.
+_SAID = 64
 #: Room for the head of an answer.
 _HEAD = 8 << 10
 
@@ -95,6 +102,17 @@ def usual(fields: bytes) -> bool:
     return hosts == 1
 
 
+@frozen
+class _Said:
+    """An answer that was given in this turn: its bytes, or its head and the file that follows."""
+
+    blob: IOpenBlob
+    whole: bytes
+    file: int
+    method: str
+    size: int
+
+
 class ShortPath:
     """
     The short path of one door.
@@ -125,16 +143,22 @@ class ShortPath:
         self._second = -1
         self._basis: object = None
         self._start = b""
+        self._said: dict[bytes, _Said] = {}
 
-    def answer(self, channel: Channel, data: bytes) -> int:
+    def answer(self, channel: Channel, data: bytes, *, fresh: bool) -> int:
         """
         Answer the plain reads ``data`` begins with, as many as the channel may have answered now.
 
+        :param fresh: the reactor just read some of it. Answers to what waited are not kept for others: the
+            reactor may look for further requests before it forgets them.
         :return: bytes of ``data`` that are done with; the rest is the full way's unless the channel waits.
         """
+        said = self._said.get(data)
+        if said is not None and self._again(channel, said):
+            return len(data)
         at = spent = 0
         for _ in range(_ANSWERS):
-            taken = self._one(channel, data, at)
+            taken = self._one(channel, data, at, fresh)
             if not taken:
                 return at
             at, size = taken
@@ -146,7 +170,17 @@ class ShortPath:
         channel.yield_turn()
         return at
 
-    def _one(self, channel: Channel, data: bytes, at: int) -> tuple[int, int] | None:
+    def _again(self, channel: Channel, said: _Said) -> bool:
+        if said.blob.doubted:
+            return False
+        if said.file < 0:
+            channel.send_whole(said.whole)
+        elif not channel.send_file(said.whole, said.file, said.size):
+            return False
+        self._count(said.method, said.size)
+        return True
+
+    def _one(self, channel: Channel, data: bytes, at: int, fresh: bool) -> tuple[int, int] | None:
         """Answer the read at ``at``: where it ends and what was sent; None if it is not one of ours."""
         if data.startswith(b"GET /", at):
             key, method = at + 5, "GET"
@@ -167,15 +201,21 @@ class ShortPath:
         head = self._head(blob)
         size = 0 if method == "HEAD" else blob.size
         end = len(head) + size
-        if size >= _FILE and (file := blob.in_memory()) >= 0 and channel.send_file(head, file, size):
-            self._count(method, size)
-            return stop + 4, end
-        whole = self._buffer[:end]
-        whole[: len(head)] = head
-        if size and not blob.fill(whole[len(head) :]):
-            return None
-        channel.send_whole(whole)
+        file = blob.in_memory() if size >= _FILE else -1
+        if file >= 0 and channel.send_file(head, file, size):
+            whole = memoryview(head)
+        else:
+            file = -1
+            whole = self._buffer[:end]
+            whole[: len(head)] = head
+            if size and not blob.fill(whole[len(head) :]):
+                return None
+            channel.send_whole(whole)
         self._count(method, size)
+        if fresh and not at and stop + 4 == len(data) and len(whole) <= _FILE and len(self._said) < _SAID:
+            if not self._said:
+                self._clock.callLater(0, self._said.clear)
+            self._said[data] = _Said(blob, bytes(whole), file, method, size)
         return stop + 4, end
 
     def _head(self, blob: IOpenBlob) -> bytes:

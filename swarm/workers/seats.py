@@ -75,6 +75,7 @@ class Seat(Channel):
         if self._closed:
             super().dataReceived(data)
             return
+        self._just_read = bool(data)
         data = self._held + data
         if self._current or self.awaits_node:
             self._held = data

@@ -19,8 +19,14 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from zope.interface import implementer
 
+from swarm.interfaces import BlobInfo, IOpenBlob
+from swarm.model.digest import Digest
 from swarm.web.eager import eager_file, eager_send
+from swarm.web.request import StreamingRequest
+from swarm.web.site import StreamingSite
 
 HEAD = b"head\r\n\r\n"
 DATA = Random(2).randbytes(8 << 20)  # more than sockets take
@@ -32,7 +38,7 @@ class End(Protocol):
 
     heard: bytearray = field(factory=bytearray)
     lost: Deferred[Any] = field(factory=Deferred)
-    awaited: int = 0
+    awaited: int = 1 << 62
     complete: Deferred[None] = field(factory=Deferred)
 
     def dataReceived(self, data: bytes) -> None:
@@ -143,6 +149,80 @@ async def test_nothing_is_written_to_a_connection_that_is_over(dial: Dial, file:
     client.transport.resumeProducing()
     await client.lost
     assert not client.heard
+
+
+@implementer(IOpenBlob)
+class Open:
+    """A blob of 100,000 bytes."""
+
+    size = 100_000
+    info = BlobInfo(Digest.of(DATA[:size]), size)
+    fields = b""
+    fields_of: object = None
+    doubted = False
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+
+    def current(self) -> bool:
+        return True
+
+    def fill(self, buffer: memoryview) -> bool:
+        raise AssertionError("it is in memory")
+
+    def in_memory(self) -> int:
+        return self.file
+
+
+class Shelf:
+    """The one blob there is, read by everybody."""
+
+    def __init__(self, blob: Open) -> None:
+        self.blob = blob
+        self.asked = 0
+        self.head = len(
+            b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 100000\r\n\r\n"
+        )
+
+    def opened(self, key: bytes) -> Open | None:
+        self.asked += 1
+        return self.blob
+
+    def readable(self) -> bool:
+        return True
+
+    def basis(self) -> object:
+        return self
+
+    def fields(self, info: BlobInfo) -> bytes:
+        return b"Content-Length: %d\r\n\r\n" % info.size
+
+
+async def _admit(request: StreamingRequest) -> None:
+    raise AssertionError("the short path has it")
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_who_ask_at_once_for_a_file_get_it(file: int) -> None:
+    shelf = Shelf(Open(file))
+    site = StreamingSite(Resource(), admit=_admit, clock=reactor, blobs=shelf, answers=shelf)
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    clients: list[End] = [await endpoint.connect(Factory.forProtocol(End)) for _ in range(20)]
+    for client in clients:
+        assert client.transport is not None
+        client.transport.write(b"GET /%s HTTP/1.1\r\nHost: h\r\n\r\n" % shelf.blob.info.digest.hex.encode())
+    for client in clients:
+        await client.expect(shelf.head + shelf.blob.size)
+        head, _, body = bytes(client.heard).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body == DATA[: shelf.blob.size]
+    assert 1 <= shelf.asked <= 20
+    for client in clients:
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await client.lost
+    await port.stopListening()
 
 
 def test_only_plain_tcp_has_such_a_way(file: int) -> None:

@@ -28,6 +28,8 @@ class Blob:
         self.data = data
         self.info = BlobInfo(Digest(hashlib.sha512(data).digest()), len(data))
         self.size = len(data)
+        self.doubted = False
+        self.fills = 0
         self.fields = b""
         self.fields_of: object = None
 
@@ -35,6 +37,7 @@ class Blob:
         return True
 
     def fill(self, buffer: memoryview) -> bool:
+        self.fills += 1
         buffer[:] = self.data
         return True
 
@@ -176,6 +179,46 @@ def test_a_client_that_leaves_while_requests_wait_leaves_nothing_behind() -> Non
         wire.send(get(LARGE) * 60)
         wire.hang_up()
         assert door.clock.getDelayedCalls() == [] and door.site.connections == 0
+
+
+def test_what_many_ask_for_in_one_turn_is_looked_up_once() -> None:
+    door = ShortDoor()
+    blob = door.shelf.blobs[hashlib.sha512(SMALL).hexdigest().encode()]
+    wires = [door.wire() for _ in range(5)]
+    for turn in (1, 2):
+        for wire in wires:
+            wire.send(get(SMALL))
+            assert bodies(wire) == [SMALL]
+        assert blob.fills == turn
+        door.pump()
+    wires[0].send(get(SMALL, b"Accept: */*"))
+    assert bodies(wires[0]) == [SMALL] and blob.fills == 3, "other words are another question"
+    assert door.statuses == [200] * 11
+
+
+def test_what_is_answered_between_two_turns_is_not_kept_for_the_next() -> None:
+    door = ShortDoor()
+    blob = door.shelf.blobs[hashlib.sha512(SMALL).hexdigest().encode()]
+    wire = door.wire()
+    wire.send(get(SMALL) * 17)
+    door.pump()
+    assert len(bodies(wire)) == 17 and blob.fills == 17
+    assert door.clock.getDelayedCalls()[1:] == [], "there is nothing to forget"
+    wire.send(get(SMALL))
+    assert blob.fills == 18
+
+
+def test_a_blob_that_changes_within_a_turn_is_not_what_it_was() -> None:
+    door = ShortDoor()
+    blob = door.shelf.blobs[hashlib.sha512(SMALL).hexdigest().encode()]
+    wires = [door.wire() for _ in range(3)]
+    wires[0].send(get(SMALL))
+    blob.doubted = True
+    wires[1].send(get(SMALL))
+    assert bodies(wires[1]) == [SMALL] and blob.fills == 2
+    door.shelf.blobs.clear()
+    wires[2].send(get(SMALL))
+    assert bodies(wires[2]) != [SMALL]
 
 
 def test_an_odd_request_goes_the_full_way_and_the_next_one_the_short() -> None:
