@@ -65,7 +65,7 @@ class Trust:
         self._claims: list[_Claim] = []  # live lists, in the order they were first offered
         self._working: _Claim | None = None
         self._own: dict[PeerID, _Claim] = {}
-        self._parties = Parties()
+        self.parties = Parties()
         self._state = bytearray(grains.count)
         self._accepted = 0
         self._held: set[int] = set()
@@ -88,13 +88,13 @@ class Trust:
 
         Whoever once was a partial holder stays a relay for this pull: bytes it sent then may be judged later.
         """
-        self._parties.claim(peer, complete=complete)
+        self.parties.claim(peer, complete=complete)
 
     def amend(self, peer: PeerID, have: RangeSet | None) -> None:
         """A relay says what it has by now (None: all). Without what failed it is let go, a few times."""
         failures = self._failures.get(peer, {})
         offered = have is not None and any(self.grains.start(each) in have for each in failures)
-        if failures and not offered and self._parties.amends(peer):
+        if failures and not offered and self.parties.amends(peer):
             del self._failures[peer]
 
     def offer(self, peer: PeerID, midstates: Midstates) -> Judgement:
@@ -189,6 +189,11 @@ class Trust:
         """May a response end on it? Accepted, and proven or vouched for by two peers and disputed by none."""
         return self.proven(grain) or (self.releasable(grain) and self.agreed)
 
+    def vouched(self, grain: int) -> bool:
+        """Do two peers speak for an accepted grain, one by sending it and another by its list?"""
+        liable = set(self._proven) if self._working is None else self._working.supporters.union(self._proven)
+        return self.trusted(grain) or not self.senders(grain) or not liable.issuperset(self.senders(grain))
+
     @property
     def authenticated_from(self) -> int:
         """The first grain of the proven suffix; the number of grains if there is none."""
@@ -218,11 +223,6 @@ class Trust:
     def convicted(self) -> frozenset[PeerID]:
         """Peers proven to lie about this blob."""
         return frozenset(self._proven)
-
-    @property
-    def relays(self) -> frozenset[PeerID]:
-        """Peers whose bytes convict them of nothing in this pull."""
-        return frozenset(self._parties.relays)
 
     def midstates(self) -> Midstates:
         """The proven list of a complete pull."""
@@ -358,7 +358,7 @@ class Trust:
             self._senders.pop(grain, None)
             for peer, failures in list(self._failures.items()):
                 # A failure that the working list does not confirm was forgiven when it was adopted.
-                if peer in self._parties.whole and working.midstates.before(grain) in failures.get(grain, {}):
+                if peer in self.parties.whole and working.midstates.before(grain) in failures.get(grain, {}):
                     self._prove(found, peer, grain, "data", "its bytes miss a proven end from a proven start")
 
     # -- peers ----------------------------------------------------------------
@@ -370,12 +370,12 @@ class Trust:
             return
         if own is not None and self._passes(own, grain, ends):
             return  # it agrees with itself: a dispute between lists
-        if own is not None and peer in self._parties.whole:
+        if own is not None and peer in self.parties.whole:
             self._prove(found, peer, grain, "data", "its bytes fail its own list")
             return
         self._failures.setdefault(peer, {})[grain] = dict(ends)
         found.suspended.add(peer)
-        if own is None and peer not in self._parties.partial:
+        if own is None and peer not in self.parties.partial:
             found.need_list_of.add(peer)
 
     def _forgive(self, peer: PeerID, grain: int) -> None:

@@ -38,12 +38,12 @@ class WholeTrust:
     """One pull's ledger without midstates."""
 
     def __init__(self, digest: Digest, grains: Grains, relays: Iterable[PeerID] = ()) -> None:
-        """:param relays: who was one in this pull before: :attr:`swarm.core.trust.Trust.relays`."""
+        """:param relays: who was one in this pull before: ``parties.relays``."""
         self.digest = digest
         self.grains = grains
         self._now: dict[int, _Received] = {}
         self._before: set[tuple[int, PeerID, bytes]] = set()  # of failed attempts, single senders only
-        self._parties = Parties(relays=set(relays))
+        self.parties = Parties(relays=set(relays))
         self._proven: dict[PeerID, Proof] = {}
         self._tried: set[PeerID] = set()  # on parole, and failed
         self._sole: PeerID | None = None
@@ -54,7 +54,7 @@ class WholeTrust:
 
     def claim(self, peer: PeerID, *, complete: bool) -> None:
         """Note what a peer says it holds; see :meth:`swarm.core.trust.Trust.claim`."""
-        self._parties.claim(peer, complete=complete)
+        self.parties.claim(peer, complete=complete)
 
     def amend(self, peer: PeerID, have: RangeSet | None) -> None:
         """Nobody is suspended here, so nobody is let go."""
@@ -93,7 +93,7 @@ class WholeTrust:
             self._complete = True
             found.accepted.update(self._now)
             for grain, peer, other in sorted(self._before):
-                if other != self._now[grain].hash and peer in self._parties.whole:
+                if other != self._now[grain].hash and peer in self.parties.whole:
                     self._prove(found, peer, grain, "its grain differs from the proven one")
             return found.judgement()
         senders = {peer for received in self._now.values() for peer in received.senders}
@@ -101,7 +101,7 @@ class WholeTrust:
         if alone:
             (peer,) = senders
             self._tried.add(peer)
-            if peer in self._parties.whole:
+            if peer in self.parties.whole:
                 self._prove(found, peer, None, "every byte came from it, and the whole is wrong")
         self._failed = True
         self._sole = None
@@ -118,7 +118,7 @@ class WholeTrust:
         :return: None if nobody is left: the pull has failed.
         """
         assert self._failed and not self._complete
-        left = [peer for peer in candidates if peer in self._parties.whole and peer not in self._tried]
+        left = [peer for peer in candidates if peer in self.parties.whole and peer not in self._tried]
         if not left:
             return None
         sent = {peer: sum(each.senders == (peer,) for each in self._now.values()) for peer in left}
@@ -183,6 +183,10 @@ class WholeTrust:
         """Only once the whole is proven."""
         return self._complete
 
+    def vouched(self, grain: int) -> bool:
+        """Only once the whole is proven."""
+        return self._complete
+
     @property
     def authenticated_from(self) -> int:
         """The first proven grain: all or none."""
@@ -207,11 +211,6 @@ class WholeTrust:
     def suspended(self) -> frozenset[PeerID]:
         """On parole everybody waits but one; this is about nobody in particular."""
         return frozenset()
-
-    @property
-    def relays(self) -> frozenset[PeerID]:
-        """See :attr:`swarm.core.trust.Trust.relays`."""
-        return frozenset(self._parties.relays)
 
     @property
     def convicted(self) -> frozenset[PeerID]:

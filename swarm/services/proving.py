@@ -28,6 +28,8 @@ from swarm.services.tasks import Tasks, sleep
 _LIST_ALONE = 0.1
 #: Longer than the turn in which it is decided what to ask of whom.
 _MOMENT = 0.001
+#: Seconds from then on that readers wait for another list to compare with, where that matters.
+_LISTS_TOGETHER = 2.0
 
 
 class Owner(Protocol):
@@ -103,6 +105,8 @@ class Proving:
         self._accepted: set[int] = set()
         self._listed: set[PeerID] = set()  # asked for their list
         self._listless: set[PeerID] = set()  # and had none
+        self._came: set[PeerID] = set()  # whose list is here
+        self._patient = True  # may readers wait for lists to be compared?
         self._all_lists = False  # did one come, or not come in time? Then the others are asked for, too
         self._benched: set[PeerID] = set()  # suspended by the ledger, for now
         self._asked: dict[int, float] = {}  # when grains that are not decided were asked for
@@ -328,6 +332,18 @@ class Proving:
         await sleep(self._clock, _LIST_ALONE)
         self._all_lists = True
         self.want_lists()
+        await sleep(self._clock, _LISTS_TOGETHER)
+        self._patient = False
+        self._owner.judged()
+
+    @property
+    def comparing(self) -> bool:
+        """Is a list on its way, or do those here differ? Then what one peer alone says had better wait."""
+        came, trust = self._came - self.trust.convicted, self.trust
+        coming = self._listed - self._listless - self._came
+        if len(came) < self._lists_wanted:
+            coming |= self._sources.complete - self._listed
+        return self._patient and bool(coming or (len(came) > 1 and not trust.agreed))
 
     def _fetch_list(self, peer: PeerID) -> None:
         if peer not in self._listed and not isinstance(self.trust, WholeTrust) and self._grains.count > 1:
@@ -345,7 +361,9 @@ class Proving:
             self._all_lists = True
             self._listless.add(peer.id)
             self.want_lists()
+            self._owner.judged()
             return
+        self._came.add(peer.id)
         self._all_lists = True
         if trust is self.trust:
             await self._apply(trust.offer(peer.id, midstates))
@@ -357,7 +375,7 @@ class Proving:
         self.log.info(
             "{digest}: nobody has midstates, so it is proven as a whole", digest=self.trust.digest.short
         )
-        self.trust = WholeTrust(self.trust.digest, self._grains, self.trust.relays)
+        self.trust = WholeTrust(self.trust.digest, self._grains, self.trust.parties.relays)
         for peer, have in self._sources.haves.items():
             self.trust.claim(peer, complete=have is None)
         on_disk = sorted(self._accepted.union(self._undecided))

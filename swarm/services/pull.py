@@ -305,6 +305,15 @@ class Pull:
         """See :class:`~swarm.services.reading.Arriving`."""
         return self._verified.end_of_run(offset)
 
+    def released_to(self, offset: int) -> int:
+        """See :class:`~swarm.services.reading.Arriving`."""
+        end, proving = self._verified.end_of_run(offset), self._proving
+        if end > offset and proving.comparing:
+            for grain in self.grains.covering(ByteRange(offset, end)):
+                if not proving.trust.vouched(grain):
+                    return max(offset, self.grains.start(grain))
+        return end
+
     def beyond_doubt(self, span: ByteRange) -> bool:
         """
         Bytes up to the end of the blob are, once proven; others, once their grains are trusted.

@@ -33,6 +33,9 @@ class Arriving(Protocol):
     def verified_to(self, offset: int) -> int:
         """Where the run of verified bytes from ``offset`` ends."""
 
+    def released_to(self, offset: int) -> int:
+        """The same, for bytes that may leave: two peers speak for them, while lists are to be compared."""
+
     def beyond_doubt(self, span: ByteRange) -> bool:
         """May a response end on these bytes?"""
 
@@ -71,7 +74,7 @@ class PullReader:
         while True:
             if error := self._error or pull.error:
                 raise error
-            limit = min(stop, pull.verified_to(offset))
+            limit = min(stop, pull.released_to(offset))
             if limit == stop and not self._may_end(offset, stop):
                 limit = max(offset, stop - HELD_BACK)
             if limit > offset or offset == stop:

@@ -76,6 +76,32 @@ def test_a_grain_in_the_middle_is_releasable_at_once_and_trusted_once_two_agree(
     assert trust.agreed and trust.trusted(1) and not trust.proven(1) and not trust.trusted(0)
 
 
+def test_a_grain_is_vouched_for_by_its_sender_and_the_owner_of_a_list(trust: Trust) -> None:
+    trust.offer(A, listed(TRUE))
+    receive(trust, 0, A)
+    receive(trust, 1, B)
+    receive(trust, 2, A, B)
+    assert [trust.vouched(grain) for grain in range(3)] == [False, True, True]
+    receive(trust, 3, A)
+    assert trust.vouched(3), "proven"
+    trust.offer(B, listed(TRUE))
+    assert trust.vouched(0)
+
+
+def test_what_an_earlier_run_believed_needs_no_other_voucher(trust: Trust) -> None:
+    trust.offer(A, listed(TRUE))
+    trust.resume(1, TRUE[1], TRUE[2])
+    assert trust.vouched(1)
+
+
+def test_a_liars_bytes_do_not_vouch_for_its_list(trust: Trust) -> None:
+    """Nobody is left who supports the working list, but it is still the liar's."""
+    trust.offer(A, listed(TRUE))
+    receive(trust, 1, A)
+    assert trust.offer(A, lying(2)).proofs
+    assert trust.releasable(1) and not trust.vouched(1)
+
+
 def test_a_disputed_list_is_not_agreed_however_many_support_it(trust: Trust) -> None:
     trust.offer(A, lying(2))
     trust.offer(B, lying(2))
@@ -268,7 +294,7 @@ def test_a_relay_is_suspended_and_never_convicted_by_its_bytes(trust: Trust) -> 
     assert judgement.suspended == (B,)
     assert not receive(trust, 3, A).proofs
     assert not trust.offer(B, listed(TRUE)).proofs and trust.suspended == {B}
-    assert trust.relays == {B}
+    assert trust.parties.relays == {B}
 
 
 def test_a_relay_has_a_list_to_offer_once_it_is_complete(trust: Trust) -> None:

@@ -43,7 +43,14 @@ def test_nothing_is_released_before_the_whole_is_proven() -> None:
     assert trust.senders(1) == (A, B) and trust.senders(2) == () and trust.holds(2)
     assert trust.bounds(0) == (None, hashlib.sha512(b"good").digest())
     assert trust.received and not trust.complete
-    assert not (trust.releasable(0) or trust.proven(0) or trust.trusted(0) or trust.agreed or trust.has_list)
+    assert not (
+        trust.releasable(0)
+        or trust.vouched(0)
+        or trust.proven(0)
+        or trust.trusted(0)
+        or trust.agreed
+        or trust.has_list
+    )
     assert trust.authenticated_from == 3
     judgement = trust.verdict(True)
     assert judgement.accepted == (0, 1, 2) and not judgement.proofs
@@ -115,7 +122,7 @@ def test_a_relay_is_neither_convicted_nor_put_on_parole() -> None:
 def test_who_was_a_relay_before_the_ledger_changed_is_one_still() -> None:
     before = ledger()
     before.claim(A, complete=False)
-    trust = WholeTrust(before.digest, before.grains, before.relays)
+    trust = WholeTrust(before.digest, before.grains, before.parties.relays)
     trust.claim(A, complete=True)
     receive(trust, {0: (A,), 1: (A,), 2: (A,)}, b"bad")
     assert not trust.verdict(False).proofs

@@ -24,6 +24,8 @@ from tests.services.world import (
     World,
     drain,
     flipping,
+    listing,
+    replacing,
     stalling_after,
     wrong_after,
 )
@@ -237,3 +239,34 @@ def test_taking_back_what_was_not_given_is_no_harm() -> None:
     reader._given = RangeSet([ByteRange(0, 10), ByteRange(20, 30)])
     reader.taken_back(ByteRange(10, 20))
     assert reader._error is None
+
+
+def test_what_a_liar_alone_says_by_list_and_bytes_waits_for_the_other_list(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    forged = bytes(byte ^ 1 for byte in BLOB[: 5 * MIB]) + BLOB[5 * MIB :]
+    liar = world.peer("liar", BLOB, rate=12 * MIB, latency=0.001)
+    liar.tamper, liar.forge_midstates = replacing(forged), listing(forged)
+    world.peer("honest", BLOB, rate=4 * MIB, latency=0.09)
+    reader = world.run(world.fetcher.open(DIGEST, near=0))
+    upto = world.run(reader.available(0, len(BLOB)))
+    assert world.run(reader.read(0, upto)) == BLOB[:upto]
+    assert world.run(drain(reader, upto, len(BLOB))) == BLOB[upto:]
+    reader.close()
+    world.settle()
+    assert set(world.standing.on_record()) <= {liar.peer.id}
+
+
+def test_but_not_for_long(make: Callable[..., World]) -> None:
+    """Of two honest holders one says that it has it, and then nothing any more."""
+    world = make()
+    world.peer("a", BLOB, rate=8 * MIB)
+    silent = world.peer("b", BLOB)
+    reader = world.run(world.fetcher.open(DIGEST))
+    world.until(lambda: len(world.fetcher.pulls()[0].sources) == 2)
+    silent.latency, began = 1000.0, world.clock.seconds()
+    assert world.run(reader.available(0, len(BLOB))) > 0
+    assert world.clock.seconds() - began < 3
+    reader.close()
+    world.settle()

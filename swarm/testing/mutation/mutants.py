@@ -291,7 +291,7 @@ _ALL = (
         "relay-convicted",
         "a peer that only passes on what it was given is not convicted for it",
         "swarm.core.trust",
-        "if own is not None and peer in self._parties.whole:",
+        "if own is not None and peer in self.parties.whole:",
         "if own is not None:",
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
     ),
