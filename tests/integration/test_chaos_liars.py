@@ -6,6 +6,7 @@ All kinds misbehave at the same time, each with a blob of its own, so that waiti
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -58,13 +59,18 @@ SIZES = {
     "claims-more": (f"--claim={SIZE + 5 * MIB}",),
     "claims-less": (f"--claim={SIZE - 3 * MIB}",),
 }
+#: Refuted by nothing it sends, only by what an honest peer has; and one that says it only passes on.
+SUBTLE = {
+    "withholds": ("--flip=1,2", "--list=joined", "--withhold=4"),
+    "relays": ("--flip=all", f"--have=bytes=0-{SIZE - 1}"),
+}
 #: Wrong about nothing that matters: these alone suffice.
 HARMLESS = {
     "longer": ("--answer=longer",),
     "no-list": ("--list=none",),
     "garbage-list": ("--list=garbage",),
 }
-KINDS = {**PROVABLE, **SLOW, **USELESS, **SIZES, **HARMLESS}
+KINDS = {**PROVABLE, **SLOW, **USELESS, **SIZES, **SUBTLE, **HARMLESS}
 
 
 #: So many misbehave at a time: every pull asks every peer, and the machine is small.
@@ -172,7 +178,7 @@ def test_who_lied_is_named_and_advised(trial: Trial, kind: str) -> None:
 def test_no_honest_peer_is_convicted(trial: Trial) -> None:
     named = [x for x in trial.puller.log.splitlines() if "gave wrong" in x]
     for line in named:
-        assert any(f"{kind} (" in line for kind in (*PROVABLE, *SIZES)), line
+        assert any(f"{kind} (" in line for kind in (*PROVABLE, *SIZES, "withholds")), line
     for node in trial.honest:
         assert "/corrupt" not in node.log
         assert "our copy" not in node.log
@@ -235,3 +241,61 @@ def test_two_that_tell_the_same_lie_lose_against_one_honest_peer(
         _right(Get(digest, data, answer))
         assert "honest (" not in "".join(x for x in puller.log.splitlines() if "gave wrong" in x)
         no_surprises(puller, honest)
+
+
+def test_what_a_liar_alone_made_nodes_believe_is_set_right_by_one_honest_holder(tmp_path: Path) -> None:
+    """They pass its lies on to one another meanwhile, and are blamed for nothing."""
+    file = tmp_path / "blob"
+    digest = make_file(file, SIZE, Random(11))
+    data = file.read_bytes()
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[pull]\nanswer_within = 20\n[pull.pull]\npatience = 300\n")
+    with swarm_in(tmp_path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
+        first = swarm.add("believer0", f"--config={settings}")
+        believers = [
+            first,
+            *(swarm.add(f"believer{n}", f"--config={settings}", join=(first,)) for n in (1, 2)),
+        ]
+        outsiders.liar("withholds", [file], *SUBTLE["withholds"], greet=believers)
+        for node in believers:
+            wait_known(["withholds", *(each.name for each in believers if each is not node)], node)
+        gets = [Get(digest, data) for _ in believers]
+        threads = [
+            threading.Thread(target=get.run, args=(node, 300.0))
+            for get, node in zip(gets, believers, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for node in believers:  # all but the grain that is withheld
+            wait_until(
+                lambda node=node: node.metrics()["swarm_grains_verified_total"] >= 6, "believed", 120.0
+            )  # type: ignore[misc]  # bound now
+        honest = swarm.add("honest", "--copies=1", join=tuple(believers))
+        honest.put(data)
+        for thread in threads:
+            thread.join()
+        for get, node in zip(gets, believers, strict=True):
+            if not get.answer.ended:  # it had sent what proved wrong, and broke off
+                get.run(node, 120.0)
+            _right(get)
+            named = [x for x in node.log.splitlines() if "gave wrong" in x]
+            assert all("withholds (" in line for line in named), named
+            assert node.metrics()["swarm_grains_rejected_total"] <= 4 * len(("1", "2"))
+        no_surprises(*believers, honest)
+
+
+def test_a_peer_that_only_says_it_has_a_blob_is_no_holder_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "blob"
+    make_file(file, 200_000, Random(12))
+    with swarm_in(tmp_path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
+        node, other = swarm.full(2, "--copies=4")
+        outsiders.liar("says-so", [file], "--answer=busy", greet=[node])
+        outsiders.liar("has-others", [file], "--flip=all", greet=[node])
+        wait_known(["says-so", "has-others", other.name], node)
+        status, _, answer = node.request("PUT", "/blob", file.read_bytes())
+        assert (status, set(json.loads(answer)["holders"])) == (202, {node.name, other.name})
+        metrics = node.metrics()
+        assert metrics["swarm_copies_missing_total"] >= 1 and metrics["swarm_copies_refuted_total"] == 1
+        [named] = [x for x in node.log.splitlines() if "gave wrong" in x]
+        assert "has-others (" in named
+        no_surprises(node, other)
