@@ -125,8 +125,13 @@ class PeerGuest(Seat):
         self.awaits_node = True
         self.deadlines.ours()  # the node watches the time
         said = ErrandSaid(length is not None, peer_id_of(self.transport), head)
-        self._errand = errand = Errand(self, length)
-        self.site.station.send_out(self._serial, said, errand)
+        errand = Errand(self, length)
+        try:
+            self.site.station.send_out(self._serial, said, errand)
+        except OSError:  # too many are open here
+            self.transport.abortConnection()
+            return
+        self._errand = errand
         self._held = errand.take(self._held)
         self.paused = False
         self.read_or_wait()
