@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python import usage
 
 from swarm import __version__
@@ -96,6 +97,7 @@ def makeService(options: Options) -> IService:
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         reactor.callWhenRunning(reactor.stop)
 
+    Logger(namespace=__name__).info("open files: at most {most}", most=footprint.allow_open_files())
     try:
         path = options["config"]
         config = load(options.flags(), Path(path) if path else None)
