@@ -233,7 +233,8 @@ class Fetch:
         finally:
             self.pull = None
             await beside.stop()
-            await pull.stop(keep=self._keep)
+            # Another size begins with no left-over, and does not wait for who still reads from this one.
+            await pull.stop(keep=self._keep and not self.retries)
 
     async def _tell_size(self, pull: Pull) -> None:
         while not pull.size_proven:
