@@ -8,7 +8,6 @@ from a terminal to the node.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from swarm import footprint
 from swarm.workers.station import Station
 from swarm.workers.tally import Tally
 
@@ -61,7 +61,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(station.leave, ordered=False))
-    gc.freeze()
+    footprint.settle()
     reactor.run(installSignalHandlers=False)
 
 
