@@ -17,8 +17,8 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from swarm.model.digest import Digest
-from swarm.model.ranges import ByteRange
-from swarm.peering.http1 import Answered, Answers, Arrived, Broken
+from swarm.model.ranges import ByteRange, RangeSet
+from swarm.peering.http1 import Answered, Answers, Arrived, Broken, Told
 from swarm.testing.fuzzing.target import Target
 from swarm.testing.wire import Wire
 from swarm.web.request import StreamingRequest
@@ -149,10 +149,16 @@ def _read(data: bytes, piece: int) -> tuple[list[object], dict[int, bytes]]:
     for span in _SPANS:
         answers.expect(span)
     got: dict[int, bytes] = {}
+    told: dict[int, RangeSet | None] = {}
     ends: list[object] = []
     for at in range(0, len(data), piece):
         for event in answers.receive([data[at : at + piece]]):
-            if isinstance(event, Arrived):
+            if isinstance(event, Told):
+                assert len(ends) not in told and len(ends) not in got, "what it has is told once, and first"
+                assert event.have is None or all(run.stop <= len(_BLOB) for run in event.have)
+                told[len(ends)] = event.have
+            elif isinstance(event, Arrived):
+                assert len(ends) in told, "bytes of which it is not known who sends them"
                 span = _SPANS[len(ends)]
                 body = b"".join(event.views)
                 got[len(ends)] = got.get(len(ends), b"") + body
@@ -213,6 +219,8 @@ _ALL = (
             b"HTTP/1.1 416 x\r\nContent-Range: bytes */1024\r\nContent-Length: 0\r\n\r\n",
             _answer(_SPANS[0], "Transfer-Encoding: chunked"),
             _answer(_SPANS[0])[:-1],
+            _answer(_SPANS[0], "Swarm-Have: bytes=0-299")
+            + b"HTTP/1.1 503 x\r\nSwarm-Have: bytes=0-9,400-499\r\nContent-Length: 0\r\n\r\n",
         ],
         2048,
     ),
