@@ -96,6 +96,18 @@ def test_a_source_that_leaves_takes_its_spans_but_not_its_bytes() -> None:
     assert only(pull.next(1.0)).range == ByteRange(930, 1000)
 
 
+def test_a_clock_that_is_set_back_makes_no_source_look_instant() -> None:
+    pull = table()
+    pull.add_source(A, 100.0)
+    span = only(pull.next(100.0))
+    pull.received(span.id, 910, 40.0)
+    pull.received(span.id, 920, 30.0)
+    feed = pull._table.feeds[A]
+    assert feed.lag == 0.0
+    assert feed.gaps.at(0.5, 1.0) == 0.0
+    assert pull._table.first_bytes.at(0.5, 1.0) == 0.0
+
+
 def test_only_missing_bytes_of_a_failed_span_are_asked_again() -> None:
     pull = table()
     pull.add_source(A, 0.0)
