@@ -103,7 +103,7 @@ def test_a_clock_that_is_set_back_makes_no_source_look_instant() -> None:
     pull.received(span.id, 910, 40.0)
     pull.received(span.id, 920, 30.0)
     feed = pull._table.feeds[A]
-    assert feed.lag == 0.0
+    assert feed.cold_lag == 0.0
     assert feed.gaps.at(0.5, 1.0) == 0.0
     assert pull._table.first_bytes.at(0.5, 1.0) == 0.0
 
