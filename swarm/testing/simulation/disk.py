@@ -163,6 +163,18 @@ class Platter(Disk):
             directory.names[path.rpartition("/")[2]] = [File(fd, len(data))]
         return after
 
+    def is_durable(self, path: str, data: bytes) -> bool:
+        """Would a file be there with these bytes, wherever the power is lost now?"""
+        if self._value(path) is None:
+            return False
+        directory, names = self._top, path[len(self.root) + 1 :].split("/")
+        for name in names:
+            if len(directory.names[name]) > 1:
+                return False
+            directory = directory.latest(name)
+        file: Any = directory
+        return bool(file.synced() == data)
+
     def rot(self, path: str, offset: int) -> None:
         """A bit flips on the platter; nobody is told, and no date changes."""
         self._value(path).rot(offset)

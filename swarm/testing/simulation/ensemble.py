@@ -33,6 +33,7 @@ PROBES: Mapping[str, int] = {
     "a disk gave out": 60,
     "restarted to write again": 80,
     "asked a liar": 40,
+    "asked a liar over TLS": 100,
     "conviction for data": 60,
     "conviction for list": 300,
     "data rotten": 120,
@@ -46,8 +47,15 @@ PROBES: Mapping[str, int] = {
     "bytes_resumed": 250,
     "spans_stolen": 20,
     "spans_hedged": 10,
+    "spans_doubled": 10,
+    "spans_taken_over": 15,
     "spans_aborted": 40,
     "bytes_duplicated": 20,
+    "copies_challenged": 20,
+    "copies_missing": 60,
+    "copies_refuted": 60,
+    "proven as a whole": 150,
+    "PUT of what a liar says it has": 60,
 }
 
 _BATCH = 500

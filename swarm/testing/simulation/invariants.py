@@ -178,6 +178,25 @@ class Checks:
                 elif path is None and blob.deleted == "no":
                     self.witness.problem(f"{name} had vouched for {blob} and has it no more")
 
+    def vouched(self, blob: Blob) -> None:
+        """
+        An answer names holders: each has the bytes, durably (P1, P7).
+
+        A liar counts only as long as it shows the right bytes when it is asked for some.
+        """
+        for name in blob.holders:
+            each = self.swarm.nodes.get(name)
+            if each is None:
+                if name != "liar" or (self.impostor is not None and self.impostor.is_hollow(blob.digest.hex)):
+                    self.witness.problem(f"{name} is named as a holder of {blob} and never had a byte of it")
+                self.witness.hit("a liar that has it is a holder")
+                continue
+            path, excused = each.layout.file(blob.digest, "data"), {*blob.forgone, *blob.rotten}
+            if blob.deleted == "no" and name not in excused and not each.disk.is_durable(path, blob.data):
+                self.witness.problem(f"{name} is named as a holder of {blob} and could still lose it")
+        if self.impostor is not None and self.impostor.is_hollow(blob.digest.hex):
+            self.witness.hit("PUT of what a liar says it has")
+
     # -- coming to rest ---------------------------------------------------------------------
 
     def _unsettled(self) -> list[str]:
@@ -297,6 +316,9 @@ class Checks:
             self.witness.problem(f"{counters['bytes_duplicated']} bytes came twice")
         if counters["bytes_wasted"] > budget and not lies:  # past a cut some may come
             self.witness.problem(f"{counters['bytes_wasted']} bytes wasted though nobody lied")
+        most = max((len(blob.data) for blob in self.blobs.values()), default=0)
+        if counters["bytes_wasted"] > budget + 2 * most * counters["pulls_started"]:
+            self.witness.problem(f"liars had {counters['bytes_wasted']} bytes wasted")
         for name, count in counters.items():
             if count:
                 self.witness.probes[name] += 1

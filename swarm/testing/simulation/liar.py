@@ -25,6 +25,8 @@ from swarm.testing import liars
 from swarm.testing.liars import Blob, Lies
 from swarm.testing.simulation.reactor import SimReactor
 
+#: Answers without a byte of what was asked for.
+_HOLLOW = ("busy", "broken", "garbage", "nothing", "heads", "chatter")
 #: A flood ends when so much of it is written: the peer should have hung up long before.
 _FLOOD = 1 << 20
 
@@ -34,8 +36,13 @@ def draw_lies(draw: Random, size: int, grains: int) -> Lies:
     if not size:
         return Lies(claim=1)
     kind = draw.choice(
-        ["flip", "flip", "flip", "answer", "list", "list", "claim", "stop", "subtle", "subtle", "relay"]
+        [
+            *("flip", "flip", "flip", "answer", "list", "list", "claim", "stop", "subtle", "subtle", "relay"),
+            *("hollow", "hollow"),
+        ]
     )
+    if kind == "hollow":  # it says that it has the blob
+        return Lies(answer=draw.choice(_HOLLOW))
     if kind == "subtle":  # nothing it sends refutes it
         held = draw.randrange(grains)
         return Lies(flip=frozenset(draw.sample(range(held), held // 2)), midstates="joined", withhold=held)
@@ -69,6 +76,11 @@ class Impostor(liars.Liar):
     cluster: str = "swarm"
     blobs: dict[str, Blob] = field(factory=dict)
     told: int = 0
+
+    def is_hollow(self, digest: str) -> bool:
+        """Does it say that it has the blob, and shows not one byte of it to anybody?"""
+        blob = self.blobs.get(digest)
+        return blob is not None and len(blob.true) > 0 and blob.lies.answer in _HOLLOW
 
     def learn(self, blobs: Iterable[Blob]) -> None:
         """Claim to hold these from now on."""

@@ -200,6 +200,7 @@ class Run:
             blob.holders = tuple(answer.document["holders"])
             if answer.document["sha512"] != blob.digest.hex or put.node not in blob.holders:
                 self.witness.problem(f"a wrong answer to a PUT: {answer.body!r}")
+            self.checks.vouched(blob)
 
     async def _get(self, get: Get) -> None:
         blob = self.blobs.get(get.blob)
