@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 SENDFILE: Final = 1 << 21
 """Bytes given to ``sendfile`` at a time: what a socket's buffer takes at once, and fair to others."""
 
+_AHEAD: Final = 1 << 23
+"""Bytes that are taken to be in memory when the last of them is: the kernel reads ahead in order."""
+
+_MOMENT: Final = 1.0
+"""Seconds between two looks at what the client took, while it takes more than a window in them."""
+
 _VIEW = memoryview(bytearray(1 << 18))
 
 
@@ -145,6 +151,8 @@ class _Sendfile(_Loan):
     streaming = False
     _begun = False
     _ours = False
+    _in_memory = 0
+    _look_at = 0.0
 
     def resumeProducing(self) -> None:
         """The transport has nothing to send of its own; at first that is not so, it only registers us."""
@@ -163,9 +171,12 @@ class _Sendfile(_Loan):
 
     def _send(self) -> None:
         """Send what the socket takes; in place of the transport's ``doWrite``."""
-        self._channel.deadlines.draining()
+        now = self._channel.site.reactor.seconds()
+        if now >= self._look_at:
+            self._look_at = now + _MOMENT
+            self._channel.deadlines.draining()
         stop = min(self.offset + SENDFILE, self._stop)
-        if not self.ready(stop - 1):
+        if stop > self._in_memory and not self._looked_ahead(stop):
             self._end()
             return
         try:
@@ -179,6 +190,13 @@ class _Sendfile(_Loan):
         self._sent(count)
         if not count or self.offset == self._stop:
             self._end()
+
+    def _looked_ahead(self, stop: int) -> bool:
+        for end in (min(self.offset + _AHEAD, self._stop), stop):
+            if self.ready(end - 1):
+                self._in_memory = end
+                return True
+        return False
 
 
 @implementer(IPushProducer)
