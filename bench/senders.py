@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import nodes
 from bench.blobs import make_file, sha512_of
-from bench.measure import MIB, Case, Failed, command, commands, cpu_of, peak_memory
+from bench.measure import MIB, Case, Failed, command, commands, cpu_of, one_core, peak_memory
 from bench.outcome import SERVER, WALL, Result, Row, Sample, ratio
 from bench.programs import Asked
 from bench.rivals import need, nginx
@@ -146,7 +146,20 @@ def plain(asked: Asked) -> Result:
             def theirs() -> Sample:
                 return command([*fetch, f"{server.url}/blob"], server.pids)
 
-            cases = [Case("swarm", ours), Case("nginx, sendfile", theirs)]
+            def ours_on_one_core() -> Sample:
+                with one_core(pids):
+                    return ours()
+
+            def theirs_on_one_core() -> Sample:
+                with one_core(server.pids):
+                    return theirs()
+
+            cases = [
+                Case("swarm", ours),
+                Case("nginx, sendfile", theirs),
+                Case("swarm, both ends on one core", ours_on_one_core),
+                Case("nginx, both ends on one core", theirs_on_one_core),
+            ]
             rows = list(asked.interleave(cases, notes, max(asked.rounds, 7)).values())
         memory = peak_memory(pids)
     return Result(
@@ -160,6 +173,8 @@ def plain(asked: Asked) -> Result:
             *notes,
             "curl to /dev/null, from the page cache; swarm's headers, digest and all, are part of it",
             _LOOPBACK,
+            "on cores of their own, a server that sends while curl reads does curl's kernel work too, and "
+            "both are done in half the time; on one core that cannot be, and the server's column is its own",
             f"peak memory of the node: {memory:.0f} MB",
         ),
     )
