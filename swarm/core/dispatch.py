@@ -174,6 +174,10 @@ class Dispatch:
         self._stragglers.forget(reader)
         self._attention.forget(reader)
 
+    def awaited(self, grain: int) -> bool:
+        """Does a reader, or trust, wait for the grain?"""
+        return bool(self.grains.size) and self._table.picker.is_urgent(self._ledger.range_of(grain))
+
     def prefer(self, grain: int) -> None:
         """Trust wants this grain before all others."""
         self._table.picker.prefer(grain)

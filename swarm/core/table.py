@@ -35,7 +35,7 @@ class DispatchSettings:
     window_seconds: float = 0.25  # and for the very bytes they wait for
     shrink_seconds: float = 8.0  # with less than this left, spans shrink towards one grain
     largest_span: int = 64 * MIB
-    in_flight: int = 64 * MIB  # asked and not yet here, all sources together
+    in_flight: int = 32 * MIB  # asked and not yet here, all sources together: who seeks waits behind it
     rate_grains: int = 10  # a rate is the mean over this many grains
     near: float = 0.25  # sources whose queues differ by less are equal: one is taken at random
     silence: float = 2.0  # no byte for this long, or

@@ -35,10 +35,6 @@ _LISTS_TOGETHER = 2.0
 class Owner(Protocol):
     """What judgements lead to: see :class:`swarm.services.pull.Pull`."""
 
-    @property
-    def awaited(self) -> bool:
-        """Does a client wait for bytes of it?"""
-
     def accepted(self, grain: int) -> None:
         """Its bytes may be read."""
 
@@ -152,7 +148,7 @@ class Proving:
         trust, owner = self.trust, self._owner
         try:
             starts = trust.starts(grain)
-            leisure = not owner.awaited
+            leisure = not self._dispatch.awaited(grain)
             ends = await self._partial.end_states(grain, starts, at_leisure=leisure) if starts else ()
         except LocalError as e:
             owner.fail(e)

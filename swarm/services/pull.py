@@ -350,11 +350,6 @@ class Pull:
 
     # -- what judgements lead to (``proving.Owner``) -----------------------------------------------
 
-    @property
-    def awaited(self) -> bool:
-        """See :class:`~swarm.services.proving.Owner`."""
-        return self._expected or any(isinstance(reader, PullReader) for reader in self._readers.values())
-
     def accepted(self, grain: int) -> None:
         """See :class:`~swarm.services.proving.Owner`."""
         self._verified.add(self.grains.start(grain), self.grains.stop(grain))

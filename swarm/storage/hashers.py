@@ -72,7 +72,7 @@ class Hashers:
     """As many threads hash at once, others that take tokens included."""
     _sha512: Sha512
     _clock: IReactorTime
-    _waiting: deque[_Job] = field(factory=deque)
+    _waiting: deque[_Job] = field(factory=deque)  # in the order they came, those at leisure behind the others
     _bytes: int = 0  # that wait
     _trips: int = 0
     _hurried: int = 0  # that wait, and not at leisure
@@ -107,7 +107,7 @@ class Hashers:
         return hashed[0]
 
     def _enqueue(self, job: _Job) -> Deferred[Any]:
-        self._waiting.append(job)
+        self._waiting.insert(len(self._waiting) if job.at_leisure else self._hurried, job)
         self._count(job, 1)
         self._start()
         return job.done

@@ -632,6 +632,14 @@ def test_a_reader_that_came_has_its_first_grain_alone_and_then_what_follows_befo
     assert len(pull.next(now + 0.5)) == 4
 
 
+def test_grains_that_readers_and_trust_wait_for_are_awaited() -> None:
+    pull = table(10)
+    assert [grain for grain in range(10) if pull.awaited(grain)] == [9]
+    pull.want("reader", ByteRange(2 * G + 1, 4 * G), 0.0)
+    assert [grain for grain in range(10) if pull.awaited(grain)] == [2, 3, 9]
+    assert not Dispatch(Grains(0, G), DispatchSettings(), Random(1)).awaited(0), "it has no bytes"
+
+
 def test_a_first_grain_that_takes_long_does_not_keep_others_waiting() -> None:
     pull, now = measured(400, (A, 20.0), (B, 20.0), alone=0.1, calm=0.5)
     pull.want("reader", ByteRange(100 * G, 400 * G), now)

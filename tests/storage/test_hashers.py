@@ -264,6 +264,20 @@ def test_a_trip_takes_as_many_grains_as_are_best_together_however_long() -> None
 # -- at leisure --------------------------------------------------------------------------------
 
 
+def test_a_grain_somebody_waits_for_overtakes_those_at_leisure_and_no_other() -> None:
+    bench = Bench()
+    leisure = Pull(bench, at_leisure=True)
+    bench.ask(1)
+    for index in range(8):
+        leisure.ask(index)
+    bench.ask(2, 3, length=3 * MIB)
+    bench.threads.run()
+    bench.threads.run()
+    assert bench.ran == [1, 2]
+    bench.threads.run()
+    assert bench.ran == [1, 2, 3]
+
+
 def test_the_first_goes_at_once_and_the_next_together_a_little_later() -> None:
     bench = Bench(together=EIGHT)
     pull = Pull(bench, at_leisure=True)
