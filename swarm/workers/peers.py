@@ -109,6 +109,12 @@ class PeerGuest(Seat):
             Channel.dataReceived(self, held)
         super()._expired(phase)
 
+    def loseConnection(self) -> None:
+        """End the connection. TLS is over when the peer says so too, behind whatever it sent before."""
+        super().loseConnection()
+        self._held = b""
+        self._networkProducer.resumeProducing()
+
     def leave(self) -> None:
         """See :class:`Seat`. TLS cannot go back: a peer that waits for nothing connects again."""
         if not (self.busy or self._closed):

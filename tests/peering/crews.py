@@ -34,6 +34,9 @@ from swarm.workers.worker import CONTROL, TALLY, Worker
 #: Seconds for which a grant holds: so short that no test can change the store in between.
 HOLDS = 0.002
 
+#: Seconds for what is under way when they are to end; much more than anything takes.
+DRAIN = 20.0
+
 
 async def in_thread(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     return await deferToThread(function, *args, **kwargs)
@@ -152,13 +155,13 @@ def hire(
 
     def orders() -> Orders:
         return Orders(
-            os.devnull + "/no", None, (), 1.0, 10, attrs.asdict(web), cluster,
+            os.devnull + "/no", None, (), DRAIN, 10, attrs.asdict(web), cluster,
             attrs.asdict(limits), attrs.asdict(credentials.settings),
         )  # fmt: skip
 
     return OnlyWorkers(
         2,
-        WorkerSettings(drain=1.0),
+        WorkerSettings(drain=DRAIN),
         orders=orders,
         grant=grant,
         verify=verify,

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet import reactor
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -34,7 +34,7 @@ from swarm.workers.crew import Crew
 from swarm.workers.dealing import Dealing
 from swarm.workers.messages import PEERS
 from tests.peering.conftest import OpenSSLWorld
-from tests.peering.crews import Files, all_serve, hire, nothing
+from tests.peering.crews import DRAIN, Files, all_serve, hire, nothing
 
 
 @frozen
@@ -180,11 +180,17 @@ class Node:
             self.server.uploads = tally.uploads
             await all_serve(self.crew)
 
+    async def end_workers(self) -> None:
+        """As a node does that stops; those it has itself go on meanwhile."""
+        if self.crew is not None:
+            drained = Deferred.fromCoroutine(self.site.drain(DRAIN))
+            await self.crew.stop()
+            await drained
+
     async def stop(self) -> None:
         self.client.close()
         await maybeDeferred(self._port.stopListening)
-        if self.crew is not None:
-            await self.crew.stop()
+        await self.end_workers()
         self.site.disconnect()
         await self._tasks.stop()
         self._directory.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -138,12 +139,13 @@ TALKS = {
 async def test_nobody_outside_notices(make: Callable[..., Any], asker: Node, said: str, piece: int) -> None:
     answers = []
     for served in SERVED:
-        node = await make(served, web=WebLimits(linger=0.2))
+        node = await make(served, web=WebLimits(linger=1.0, progress=600.0))
         talk = await connect(asker, node)
         await talk.send(TALKS[said], piece)
         await until(lambda: talk.gone is not None)  # noqa: B023 - used at once
         answers.append(_DATE.sub(b"", bytes(talk.heard)))
         assert talk.heard.startswith(b"HTTP/1.")
+        await until(lambda: not node.site.connections and not node.site._lent)  # noqa: B023 - used at once
         assert not node.store.writing and not node.server.uploads.everywhere
         assert bool(node.membership.greetings) == (GREETING in TALKS[said] and said != "two lengths")
         assert all(peer == asker.credentials.peer_id for peer, *_ in node.membership.greetings)
@@ -183,6 +185,7 @@ async def test_a_peer_that_reads_slowly_holds_up_the_node(make: Callable[..., An
     big = pattern(64 << 20, 3)
     digest = node.store.put(big)
     talk = await connect(asker, node)
+    talk.transport.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     talk.transport.write(get(f"/blobs/{digest.hex}", "Connection: close"))
     await until(lambda: len(talk.heard) > 1_000_000)
     talk.transport.pauseProducing()
@@ -225,11 +228,11 @@ async def test_a_body_that_does_not_come_is_waited_for_so_long(
     assert talk.heard.startswith(b"HTTP/1.1 408 ") and not node.store.writing
 
 
-@pytest.mark.parametrize("served", SERVED)
-@pytest.mark.parametrize("begun", [b"GET /clus", b"GET /cluster/ HTTP/1.1\r\nHost:", b""])
+@pytest.mark.parametrize("served", SERVED[::2])
+@pytest.mark.parametrize("begun", [b"GET /cluster/ HTTP/1.1\r\nHost:", b""])
 @pytest_twisted.ensureDeferred
 async def test_so_is_a_head(make: Callable[..., Any], asker: Node, served: str, begun: bytes) -> None:
-    node = await make(served, web=WebLimits(head=1.0, idle=1.0))
+    node = await make(served, web=WebLimits(head=4.0, idle=4.0))
     talk = await connect(asker, node)
     talk.transport.write(get("/cluster/"))
     await until(lambda: talk.heard)
@@ -309,9 +312,6 @@ async def test_a_stop_lets_an_answer_end(make: Callable[..., Any], asker: Node, 
     for talk in talks[:2]:
         talk.transport.write(get())
     await until(lambda: all(talk.heard for talk in talks[:2]))
-    assert node.crew is not None
-    draining = Deferred.fromCoroutine(node.site.drain(1.0))
-    await node.crew.stop()
-    await draining
+    await node.end_workers()
     await until(lambda: all(talk.gone is not None for talk in talks))
     assert all(talk.heard.endswith(DATA[-100_000:]) for talk in talks[:2])
