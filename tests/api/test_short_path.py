@@ -210,8 +210,8 @@ class Pair:
 
 
 def counted(node: Node) -> list[bytes]:
-    """What its metrics say, but for when each began to be counted."""
-    return [line for line in generate_latest(node.registry).splitlines() if b"_created" not in line]
+    """What its metrics say, in any order, but for when each began to be counted."""
+    return sorted(line for line in generate_latest(node.registry).splitlines() if b"_created" not in line)
 
 
 def touch(path: str) -> None:
