@@ -41,7 +41,7 @@ _ANSWERS = 16
 _WORDS, _WORDINGS = 1024, 512
 #: Bytes from which the kernel copies a body itself; below, one call to it is worth more than no copy.
 _FILE = 16 << 10
-#: Answers that are kept for who else asks in the same turn.
+#: Answers that are kept for who else asks in the same turn; so many for nothing, and none is for a second.
 _SAID = 64
 #: Room for the head of an answer.
 _HEAD = 8 << 10
@@ -144,6 +144,7 @@ class ShortPath:
         self._basis: object = None
         self._start = b""
         self._said: dict[bytes, _Said] = {}
+        self._worth = _SAID
 
     def answer(self, channel: Channel, data: bytes, *, fresh: bool) -> int:
         """
@@ -153,8 +154,8 @@ class ShortPath:
             reactor may look for further requests before it forgets them.
         :return: bytes of ``data`` that are done with; the rest is the full way's unless the channel waits.
         """
-        said = self._said.get(data)
-        if said is not None and self._again(channel, said):
+        if self._said and (said := self._said.get(data)) is not None and self._again(channel, said):
+            self._worth = _SAID
             return len(data)
         at = spent = 0
         for _ in range(_ANSWERS):
@@ -212,7 +213,9 @@ class ShortPath:
                 return None
             channel.send_whole(whole)
         self._count(method, size)
-        if fresh and not at and stop + 4 == len(data) and len(whole) <= _FILE and len(self._said) < _SAID:
+        alone = not at and stop + 4 == len(data)
+        if self._worth and fresh and alone and len(whole) <= _FILE and len(self._said) < _SAID:
+            self._worth -= 1
             if not self._said:
                 self._clock.callLater(0, self._said.clear)
             self._said[data] = _Said(blob, bytes(whole), file, method, size)
@@ -222,6 +225,7 @@ class ShortPath:
         second = int(self._clock.seconds())
         if second != self._second:
             self._second = second
+            self._worth = _SAID
             self._basis = self._answers.basis()
             self._start = b"HTTP/1.1 200 OK\r\nDate: " + self._date() + b"\r\n"
         if blob.fields_of is not self._basis:

@@ -196,6 +196,19 @@ def test_what_many_ask_for_in_one_turn_is_looked_up_once() -> None:
     assert door.statuses == [200] * 11
 
 
+def test_nothing_is_kept_where_nobody_asks_for_the_same() -> None:
+    door = ShortDoor()
+    wire = door.wire()
+    for _ in range(100):
+        wire.send(get(SMALL))
+        door.pump()
+    wire.send(get(SMALL))
+    assert door.clock.getDelayedCalls()[1:] == [], "there is nothing to forget"
+    door.clock.advance(1)
+    wire.send(get(SMALL))
+    assert door.clock.getDelayedCalls()[1:] != [], "it is tried again"
+
+
 def test_what_is_answered_between_two_turns_is_not_kept_for_the_next() -> None:
     door = ShortDoor()
     blob = door.shelf.blobs[hashlib.sha512(SMALL).hexdigest().encode()]
