@@ -122,6 +122,7 @@ class Connector:
         self._settle()
         self._socket = client
         client.connector = self
+        client.tap = self.network.tap(client)
         client.protocol = self.factory.buildProtocol(client.getPeer())
         if client.protocol is None:
             client.vanish(silently=False)

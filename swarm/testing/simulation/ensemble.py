@@ -67,6 +67,7 @@ class Ensemble:
     What runs came to.
 
     :ivar broken: problems by seed.
+    :ivar refetched: bytes that came again, of each pull that a crash interrupted.
     :ivar probes: in how many seeds each rare path was taken; ``faults``: how many of each kind there were.
     """
 
@@ -78,6 +79,7 @@ class Ensemble:
     broken: dict[int, list[str]] = field(factory=dict)
     probes: Counter[str] = field(factory=Counter)
     faults: Counter[str] = field(factory=Counter)
+    refetched: list[int] = field(factory=list)
 
     def add(self, outcome: Outcome) -> None:
         """Count a run."""
@@ -87,6 +89,7 @@ class Ensemble:
         self.cpu += outcome.cpu
         self.probes.update(outcome.probes.keys())
         self.faults.update(outcome.faults)
+        self.refetched.extend(outcome.refetched)
         if outcome.problems:
             self.broken[outcome.seed] = list(outcome.problems)
 
@@ -106,6 +109,9 @@ class Ensemble:
             f"{self.seeds / max(self.took, 1e-9):.2f} seeds/s, "
             f"{self.seeds / max(self.cpu, 1e-9):.2f} in a second of one core"
         )
+        if again := sorted(self.refetched):
+            half, most = again[len(again) // 2], again[len(again) * 99 // 100]
+            yield f"{len(again)} pulls cut short by a crash: {half} bytes fetched again (p50), {most} (p99)"
         yield "faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
         yield "probes, by seeds that hit them: " + ", ".join(
             f"{probe} {count}" for probe, count in sorted(self.probes.items())

@@ -27,6 +27,7 @@ from swarm.testing.simulation.client import NoAnswer
 from swarm.testing.simulation.disk import PowerLoss
 from swarm.testing.simulation.liar import Impostor
 from swarm.testing.simulation.reactor import SimReactor
+from swarm.testing.simulation.resuming import Resumptions
 from swarm.testing.simulation.swarm import SimNode, Swarm
 
 #: Seconds after which a mended swarm has everything it promised.
@@ -148,6 +149,7 @@ class Checks:
     witness: Witness
     blobs: dict[int, Blob]
     impostor: Impostor | None = None
+    resumptions: Resumptions | None = None
     asking: int = 0
     """Requests of clients under way."""
 
@@ -299,6 +301,10 @@ class Checks:
     def _check_counters(self) -> None:
         """P5: bytes that fail verification come from liars only."""
         counters = self.swarm.counters
+        if self.resumptions is not None:
+            self.resumptions.check(self.swarm.nodes)
+            if self.resumptions.refetched:
+                self.witness.hit("pull interrupted by a crash")
         lies = self.impostor is not None or any(blob.lies for blob in self.blobs.values())
         if self.impostor is not None and self.impostor.told:
             self.witness.hit("asked a liar")

@@ -8,7 +8,7 @@ TCP does: nothing is lost or changes its order within a connection. What its two
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import log10
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ from swarm.testing.simulation.datagrams import Datagrams
 from swarm.testing.simulation.reactor import SimReactor
 from swarm.testing.simulation.sockets import FIN, RST, Ack, Item, Socket
 from swarm.testing.simulation.timeline import Timeline
+from swarm.testing.simulation.wiretap import Wiretap
 
 #: A sender that gets nothing through for so many seconds gives up, as after many retransmissions.
 GIVE_UP = 90.0
@@ -76,6 +77,7 @@ class Network:
         self._ports = 32768
         self._bandwidth = tuple(map(log10, bandwidth))
         self.datagrams = Datagrams(self)
+        self.tap: Callable[[Socket], Wiretap | None] = lambda socket: None
 
     # -- making it ------------------------------------------------------------------
 

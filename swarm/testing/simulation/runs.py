@@ -30,8 +30,11 @@ from swarm.testing.simulation.invariants import Checks, Witness
 from swarm.testing.simulation.leaks import only_what_is_injected
 from swarm.testing.simulation.network import Link
 from swarm.testing.simulation.plan import Delete, Fault, Get, Plan, Put, draw_plan
-from swarm.testing.simulation.swarm import Swarm
+from swarm.testing.simulation.resuming import Resumptions
+from swarm.testing.simulation.sockets import Socket
+from swarm.testing.simulation.swarm import PEERS, SimNode, Swarm
 from swarm.testing.simulation.trouble import TROUBLE, Trouble
+from swarm.testing.simulation.wiretap import Wiretap
 
 
 @frozen
@@ -47,6 +50,7 @@ class Outcome:
     faults: Counter[str]
     cpu: float
     history: tuple[str, ...] = ()
+    refetched: tuple[int, ...] = ()
 
 
 def begin() -> None:
@@ -115,6 +119,7 @@ def _play(plan: Plan, history: bool) -> Outcome:
         this.faults,
         time.process_time() - began,
         tuple(timeline.history),
+        tuple(this.checks.resumptions.refetched) if this.checks.resumptions is not None else (),
     )
 
 
@@ -139,6 +144,7 @@ class Run:
         self.blobs: dict[int, Record] = {}
         self.faults: Counter[str] = Counter()
         self.checks = Checks(self.swarm, self.witness, self.blobs)
+        self.disturbed: set[str] = set()  # their clocks are not to be relied upon
 
     def play(self) -> None:
         """All of it."""
@@ -155,6 +161,8 @@ class Run:
     def begin(self) -> None:
         """Every node starts, and the liar."""
         swarm, plan = self.swarm, self.plan
+        if plan.lies is None and not plan.tls:
+            self._watch_resumptions()
         if plan.lies is not None:
             self.checks.impostor = swarm.lie(
                 Blob(bytes_of(plan, put), plan.lies[put.blob]) for put in plan.puts
@@ -162,6 +170,35 @@ class Run:
             self.faults["liar"] += 1
         for name in plan.nodes:
             swarm.start(name)
+
+    def _watch_resumptions(self) -> None:
+        """What is fetched again after a crash can be seen where nobody lies and nothing is encrypted."""
+        watch = self.checks.resumptions = Resumptions(
+            lambda: self.swarm.timeline.now,
+            lambda digest: next((b.data for b in self.blobs.values() if b.digest.hex == digest), None),
+            self._excused,
+            self.witness.problem,
+        )
+        self.swarm.crashed = watch.crashed
+
+        def tap(socket: Socket) -> Wiretap | None:
+            node = socket.process.name in self.swarm.nodes and socket.getPeer().port == PEERS
+            return watch.tap(socket.process.name) if node else None
+
+        self.swarm.network.tap = tap
+
+    def _excused(self, node: SimNode, digest: str) -> bool:
+        """Blobs that were deleted or rotted, disks that failed, clocks that jumped: another promise."""
+        failed = any(name.startswith(("EIO", "ENOSPC")) for name in node.disk.met)
+        return (
+            failed
+            or node.name in self.disturbed
+            or any(
+                blob.deleted != "no" or blob.lies or node.name in blob.forgone
+                for blob in self.blobs.values()
+                if blob.digest.hex == digest
+            )
+        )
 
     def ask(self, what: Put | Get | Delete) -> None:
         """Somebody will ask, when it is time."""
@@ -287,12 +324,14 @@ class Run:
         """Forward by up to weeks; back by less than a minute, for Twisted's timers wait as much longer."""
         process = self.swarm.nodes[name].process
         if process is not None:
+            self.disturbed.add(name)
             self.swarm.timeline.jump(process, 10 ** (12 * amount - 6) if amount > 0.5 else -60 * amount)
 
     def _stop(self, name: str, lasts: float) -> None:
         """SIGSTOP and, later, SIGCONT."""
         process = self.swarm.nodes[name].process
         if process is not None:
+            self.disturbed.add(name)
             process.stopped = self.swarm.timeline.now + lasts
 
     def _rot(self, name: str, amount: float) -> None:

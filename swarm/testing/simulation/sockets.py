@@ -27,6 +27,7 @@ from swarm.testing.simulation.timeline import Timeline
 if TYPE_CHECKING:
     from swarm.testing.simulation.connecting import Connector
     from swarm.testing.simulation.network import Network
+    from swarm.testing.simulation.wiretap import Wiretap
 
 
 @frozen
@@ -55,6 +56,7 @@ class Socket:
         self.other: Socket
         self.protocol: Any = None
         self.connector: Connector | None = None
+        self.tap: Wiretap | None = None
         self.stuck: deque[Item] = deque()
         self.last_arrival = 0.0
         self.closed = False
@@ -87,6 +89,8 @@ class Socket:
         """See :class:`~twisted.internet.interfaces.ITransport`."""
         if self.closed or self._aborting or not data:
             return
+        if self.tap is not None:
+            self.tap.sent(bytes(data))
         self._unsent.append(memoryview(bytes(data)))
         self._queued += len(data)
         self._soon()
@@ -176,6 +180,8 @@ class Socket:
                 self._close(error.ConnectionDone())
                 return
             self._acknowledge(len(item))
+            if self.tap is not None:
+                self.tap.received(item)
             try:
                 self.protocol.dataReceived(item)
             except Exception:

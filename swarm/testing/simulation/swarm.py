@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cache
 from hashlib import sha512
 from pathlib import Path
@@ -125,6 +125,7 @@ class Swarm:
         self.nodes: dict[str, SimNode] = {}
         self.torn = False
         self.databases = Databases()
+        self.crashed: Callable[[SimNode], None] = lambda node: None
         self._skew = skew
         self._settings = scale.settings()
         self._ids: dict[str, PeerID] = {}
@@ -212,6 +213,7 @@ class Swarm:
         if each.process is not None:
             self._bury(each, power=False)
             each.disk = each.disk.restarted()
+            self.crashed(each)
 
     def lose_power(self, name: str) -> None:
         """The host goes down, and what was not synced may be lost."""
@@ -223,6 +225,7 @@ class Swarm:
             each.disk = each.disk.rebooted(str(root), self.random)
             shutil.rmtree(each.root)
             each.root = root
+            self.crashed(each)
 
     def lose_power_within(self, name: str, calls: int) -> None:
         """The same in the middle of one of the next calls to its disk."""
