@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from swarm.testing.simulation.disk import Platter
@@ -65,3 +69,47 @@ def test_the_global_reactor_and_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     found = "\n".join(run(0, tls=False).problems)
     assert "time.time by swarm.services.membership" in found
     assert "random.random by swarm.services.membership" in found
+
+
+def test_the_global_reactor_however_it_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twisted.internet import reactor
+
+    from swarm.services.membership import Membership
+
+    live = Membership.live
+
+    def leaks(self: Membership) -> object:
+        reactor.callLater(0, lambda: None).cancel()  # type: ignore[attr-defined]  # what Twisted says of it
+        return live(self)
+
+    monkeypatch.setattr(Membership, "live", leaks)
+    assert "reactor.callLater by" in "\n".join(run(0, tls=False).problems)
+
+
+def test_a_choice_by_the_order_of_a_set_is_another_run_under_another_hash_seed(
+    our_env: dict[str, str], tmp_path: Path
+) -> None:
+    """What the comparison of traces under three ``PYTHONHASHSEED`` is for."""
+    program = """
+from swarm.services.membership import Membership
+from swarm.testing.simulation.runs import begin, run
+live = Membership.live
+Membership.live = lambda self: tuple(each for _, each in set(
+    (peer.name, peer) for peer in live(self)
+))
+begin()
+print(run(3, tls=False).trace)
+"""
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**our_env, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=240,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(traces) > 1
