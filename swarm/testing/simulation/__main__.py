@@ -89,22 +89,39 @@ def _soak(asked: argparse.Namespace, first: int) -> int:
         first, total = known["next"], Ensemble.from_json(known["total"])
         _say(f"going on from seed {first}")
     began = last = time.perf_counter()
-    for outcome in outcomes(itertools.count(first), asked.workers, tls=asked.tls):
-        total.add(outcome)
-        for problem in outcome.problems:
-            _say(f"seed {outcome.seed}: {problem}")
+
+    def note() -> None:
+        nonlocal last
         now = time.perf_counter()
-        over = now - began > asked.hours * 3600
-        if over or outcome.problems or total.seeds % _NOTE_EVERY == 0:
-            total.took, last = total.took + now - last, now
-            if state is not None:
-                _note(state, {"next": outcome.seed + 1, "total": total.to_json()})
-        if over or total.seeds % (10 * _NOTE_EVERY) == 0:
-            for line in total.lines():
-                _say(line)
-        if over:
-            break
-    return 1 if total.broken else 0
+        total.took, last = total.took + now - last, now
+        if state is not None:
+            _note(state, {"next": first, "total": total.to_json()})
+
+    stopped = False
+    try:
+        for outcome in outcomes(itertools.count(first), asked.workers, tls=asked.tls):
+            total.add(outcome)
+            first = outcome.seed + 1
+            for problem in outcome.problems:
+                _say(f"seed {outcome.seed}: {problem}")
+            if outcome.problems or total.seeds % _NOTE_EVERY == 0:
+                note()
+            if total.seeds % (10 * _NOTE_EVERY) == 0:
+                _tell(total)
+            if time.perf_counter() - began > asked.hours * 3600:
+                break
+    except KeyboardInterrupt:
+        stopped = True
+    note()
+    _tell(total)
+    if stopped:
+        _say("stopped; the same command goes on from here" if state is not None else "stopped")
+    return 1 if total.broken else 130 if stopped else 0
+
+
+def _tell(total: Ensemble) -> None:
+    for line in total.lines():
+        _say(line)
 
 
 def _note(state: Path, document: object) -> None:

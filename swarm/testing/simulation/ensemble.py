@@ -6,6 +6,7 @@ path nobody takes is a test nobody runs, so a change of the plan or the product 
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -142,10 +143,16 @@ def outcomes(seeds: Iterable[int], workers: int, *, tls: bool | None = None) -> 
         for seed in seeds:
             yield run(seed, tls=tls)
         return
-    with get_context("spawn").Pool(workers, begin) as pool:
+    with get_context("spawn").Pool(workers, _begin_working) as pool:
         rest = iter(seeds)
         while batch := list(islice(rest, _BATCH)):  # a pool takes all it is given at once, if endless, too
             yield from pool.imap(_Job(tls), batch)
+
+
+def _begin_working() -> None:
+    """Ctrl-C is for the one who collects."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin()
 
 
 @define
