@@ -80,8 +80,8 @@ def table(outcomes: list[Outcome]) -> str:
 Mutants
 =======
 
-Made by ``make mutants``, about a quarter of an hour of two cores. Each row is a deliberate fault, switched on by
-the test kit alone (production code has no switch), and the first test that noticed.
+Made by ``make mutants``, about a quarter of an hour of two cores. Each row is a deliberate fault, switched
+on by the test kit alone (production code has no switch), and the first test that noticed.
 {killed} of {len(outcomes)} were killed.
 
 The last column is the simulated swarm: how many seeds until one of them breaks a promise, counted three
