@@ -31,9 +31,6 @@ from swarm.workers.station import Station
 from swarm.workers.tally import Tally
 from swarm.workers.worker import CONTROL, TALLY, Worker
 
-#: Seconds for which a grant holds: so short that no test can change the store in between.
-HOLDS = 0.002
-
 #: Seconds for what is under way when they are to end; much more than anything takes.
 DRAIN = 20.0
 
@@ -45,7 +42,7 @@ async def in_thread(function: Any, /, *args: Any, **kwargs: Any) -> Any:
 class Process:
     """What the node takes for a worker's process."""
 
-    def __init__(self, protocol: Worker, control: int, tally: int, slot: int) -> None:
+    def __init__(self, protocol: Worker, control: int, tally: int, slot: int, files: Files | None) -> None:
         self.pid = os.getpid()
         self._protocol = protocol
         self._alive = True
@@ -56,6 +53,9 @@ class Process:
             run_blocking=in_thread,
             end=self.end,
         )
+        if files is not None:
+            blobs, opened = self.station.blobs, self.station.blobs.opened
+            blobs.opened = lambda key: opened(key) if files.holds(key) else None  # type: ignore[method-assign]
 
     def signalProcess(self, name: str) -> None:
         if not self._alive:
@@ -81,13 +81,18 @@ class Process:
 class Reactor:
     """The reactor, but for processes."""
 
+    def __init__(self, files: Files | None) -> None:
+        self._files = files
+
     def __getattr__(self, name: str) -> Any:
         return getattr(reactor, name)
 
     def spawnProcess(
         self, protocol: Worker, executable: str, args: list[str], env: object, childFDs: dict[int, Any]
     ) -> None:
-        protocol.transport = Process(protocol, childFDs[CONTROL], childFDs[TALLY], int(args[-1]))  # type: ignore[assignment]  # as much of one as is used
+        control, tally = childFDs[CONTROL], childFDs[TALLY]
+        process: Any = Process(protocol, control, tally, int(args[-1]), self._files)
+        protocol.transport = process
 
 
 class OnlyWorkers(Crew):
@@ -99,13 +104,27 @@ class OnlyWorkers(Crew):
 
 
 class Files:
-    """Grants blobs of a store in memory, each from a file."""
+    """
+    Grants blobs of a store in memory, each from a file.
+
+    No directory of theirs tells when the store changed: they are asked before each answer instead.
+    """
 
     def __init__(self, store: MemoryStore, directory: Path) -> None:
         self._store = store
         self._directory = directory
         self._disk = Disk()
         self.granted = 0
+        self._seen: dict[bytes, object] = {}
+
+    def holds(self, key: bytes) -> bool:
+        """Is the blob as it was when it was granted?"""
+        return self._seen.get(key) == self._look(Digest.parse(key.decode("ascii")))
+
+    def _look(self, digest: Digest) -> object:
+        store = self._store
+        marked, blob = store.markers.get(digest), store.blobs.get(digest)
+        return blob and blob.names, frozenset(marked or ()), frozenset(store.deny)
 
     async def grant(self, digest: Digest) -> Granted | None:
         self._store.check_allowed("get")
@@ -118,13 +137,14 @@ class Files:
         (directory / "data").write_bytes(blob.data)
         files = os.open(directory / "data", os.O_RDONLY), os.open(directory, os.O_RDONLY)
         self.granted += 1
+        self._seen[digest.hex.encode("ascii")] = self._look(digest)
         entry = Entry(
             len(blob.data),
             tuple(name.text for name in blob.names),
             self._disk.changed_at(files[1]),
             self._disk.changed_at(files[0]),
             0.0,
-            reactor.seconds() + HOLDS,
+            float("inf"),
             life(self._store.tombstones, digest),
         )
 
@@ -147,6 +167,7 @@ def hire(
     limits: PeerLimits,
     web: WebLimits,
     tasks: Tasks,
+    files: Files | None = None,
 ) -> Crew:
     """Two workers that serve all that comes."""
 
@@ -166,7 +187,7 @@ def hire(
         grant=grant,
         verify=verify,
         credentials=credentials,
-        reactor=Reactor(),
+        reactor=Reactor(files),
         random=Random(1),
         tasks=tasks,
     )

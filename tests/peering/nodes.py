@@ -162,6 +162,7 @@ class Node:
                 limits=limits,
                 web=web,
                 tasks=self._tasks,
+                files=self.files if served == SERVED[2] else None,
             )
 
     def dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:
