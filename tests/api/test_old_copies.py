@@ -55,7 +55,7 @@ def with_a_peer(node: Node) -> list[Digest]:
     """What is missing here comes from elsewhere; returns what did."""
     local, pulled = node.fetcher.open_local, list[Digest]()
 
-    async def open_(digest: Digest) -> IBlobReader:
+    async def open_(digest: Digest, near: int | None = None) -> IBlobReader:
         if await node.store.stat(digest) is not None:
             return await local(digest)
         pulled.append(digest)
