@@ -1,4 +1,4 @@
-"""The peer port of nodes with ``--workers``: real processes, killed, stopped, held up, told whom not to trust."""
+"""The peer port of nodes with ``--workers``: processes killed, stopped, held up, told whom not to trust."""
 
 from __future__ import annotations
 
