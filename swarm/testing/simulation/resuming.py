@@ -112,7 +112,7 @@ class Resumptions:
     def check(self, nodes: dict[str, SimNode]) -> None:
         """At the end of a run."""
         for (name, digest), pull in self._pulls.items():
-            if any(pull.before):
+            if 1 in pull.before:
                 self.refetched.append(pull.again)
             if pull.again_though_covered and not self.excused(nodes[name], digest):
                 self.problem(
