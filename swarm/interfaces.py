@@ -390,7 +390,11 @@ class ITombstones(Interface):
 # -- peers --------------------------------------------------------------------
 
 
-def untold(have: RangeSet | None) -> None:
+#: Told what a peer has of a blob (None: all), and what of it a complete holder gave to others, if it says so.
+Told = Callable[[RangeSet | None, RangeSet | None], None]
+
+
+def untold(have: RangeSet | None, given: RangeSet | None) -> None:
     """Who does not want to know what a peer has by now."""
 
 
@@ -433,7 +437,10 @@ class IPeerClient(Interface):
         """:raises PeerError: MISSING, or GARBLED if it is not a list for ``size``."""
 
     def lane(
-        peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+        peer: Peer,
+        digest: Digest,
+        size: int,
+        told: Told = untold,
     ) -> ILane:
         """
         A lane to the peer; it connects on its first fetch.
@@ -492,6 +499,7 @@ __all__ = [
     "ITombstones",
     "RunBlocking",
     "Stored",
+    "Told",
     "Usage",
     "untold",
 ]

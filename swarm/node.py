@@ -175,6 +175,7 @@ class Node(Service):
             Standing(),
             config.pull,
             config.dispatch,
+            me=lambda: self.credentials.peer_id,
             clock=reactor,
             random=random,
             tasks=self._tasks,

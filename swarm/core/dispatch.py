@@ -38,6 +38,7 @@ from attrs import frozen
 from swarm.core.attention import Attention
 from swarm.core.feeds import AWAY, Abort, Feed, Shorten, Span, rest_after
 from swarm.core.rates import Rate
+from swarm.core.shares import Share
 from swarm.core.stragglers import Stragglers
 from swarm.core.table import DispatchSettings, Pace, Table, Tally
 from swarm.errors import Fault
@@ -108,6 +109,12 @@ class Dispatch:
         hasty, self._table.hasty = self._table.hasty, False
         return hasty
 
+    @property
+    def hungry(self) -> bool:
+        """Others pull the blob, too, and could bring more than is asked of them, if they had it?"""
+        table = self._table
+        return table.picker.crowded and bool(table.picker.free) and 2 * len(table.busy) < self.settings.crowd
+
     def flying(self, span_id: int) -> bool:
         """Are more bytes of the span expected?"""
         return span_id in self._table.flights
@@ -146,6 +153,15 @@ class Dispatch:
             self._table.feeds[peer].have = have
             self._table.picker.source(peer, have)
 
+    def gave(self, peer: PeerID, given: RangeSet) -> None:
+        """A source that has all says what it gave to others."""
+        if peer in self._table.feeds:
+            self._table.picker.gave(peer, given)
+
+    def share(self, share: Share) -> None:
+        """Others pull the blob, too; see :mod:`swarm.core.shares`."""
+        self._table.picker.share(share)
+
     def remove_source(self, peer: PeerID, now: float) -> tuple[Span, ...]:
         """It left, or is out. Its spans, now off; what they had yet to bring is wanted again."""
         self._now = now
@@ -181,6 +197,10 @@ class Dispatch:
     def prefer(self, grain: int) -> None:
         """Trust wants this grain before all others."""
         self._table.picker.prefer(grain)
+
+    def contest(self, contested: bool) -> None:
+        """Do lists, or sizes, disagree? Then the last grain is wanted before all others, also in a crowd."""
+        self._table.picker.contested = contested
 
     def arrived(self, grain: int) -> None:
         """
@@ -218,7 +238,7 @@ class Dispatch:
         The fetch broke; only missing bytes are wanted again.
 
         :param fault: the peer's, which then rests; None is nobody's (its lane was closed by us).
-        :param retry_after: seconds a busy peer asked for.
+        :param retry_after: seconds a busy peer asked for; 0: it may be asked at once, for something else.
         """
         self._now = now
         flight = self._table.flights.get(span_id)
@@ -233,13 +253,17 @@ class Dispatch:
         if fault is Fault.MISSING:
             self.update_source(feed.peer, RangeSet())
         elif now >= feed.rests_until:  # else it is the other span of the same broken lane
-            self._rest(feed, now, fault, retry_after or 0.0)
+            self._rest(feed, now, fault, retry_after)
 
-    def _rest(self, feed: Feed, now: float, fault: Fault, retry_after: float) -> None:
+    def _rest(self, feed: Feed, now: float, fault: Fault, retry_after: float | None) -> None:
         s = self.settings
+        if fault is Fault.BUSY and retry_after == 0.0 and feed.deflected < s.strikes:
+            feed.deflected += 1  # it has rather what it says it gave to nobody yet
+            return
         if fault is Fault.BUSY:
             feed.busy += 1
-            feed.rest(now, min(s.backoff_most, float(feed.busy**2)), quiet=s.quiet, owed=retry_after)
+            rest = min(s.busy_most, float(feed.busy**2)) * self._random.uniform(1.0, 1.5)  # not all at once
+            feed.rest(now, rest, quiet=s.quiet, owed=retry_after or 0.0)
             return
         away = fault in AWAY
         feed.failures += not away or feed.failures + 1 < s.strikes or not self._table.is_quiet(now)
@@ -307,10 +331,15 @@ class Dispatch:
         spans, table.ready = [span for span in table.ready if self.flying(span.id)], []
         if not table.picker.free and not self._ledger.parole:
             return tuple(spans)
-        waiting = [feed for feed in table.feeds.values() if feed.open_slots(now) > 0 and table.has_work(feed)]
+        able = table.busy if table.thronged else table.feeds.values()
+        waiting = [feed for feed in able if feed.open_slots(now) > 0 and table.has_work(feed)]
         pace = Pace.of(table.feeds.values(), now) if waiting else None
         while waiting:
             assert pace is not None
+            if table.thronged:
+                waiting = [feed for feed in waiting if feed.flights]
+                if not waiting:
+                    break
             if self.settings.in_flight - table.in_flight < self.grains.grain:
                 waiting = [feed for feed in waiting if not feed.flights]
                 if not waiting:
@@ -331,7 +360,8 @@ class Dispatch:
             return self._now
         times = [self._attention.next_due(self._now)]
         idle = False
-        for feed in self._table.feeds.values():
+        thronged = self._table.thronged
+        for feed in self._table.busy if thronged else self._table.feeds.values():
             if feed.flights:
                 times.append(self._stragglers.next_due(feed, self._now))
             elif feed.rests_until > self._now:
@@ -361,7 +391,8 @@ class Dispatch:
             return self._table.launch_whole(feed, grain, pace.now)
         chosen = self._urgent(feed, pace)
         if chosen is None and not self._attention.only_readers(pace.now):
-            chosen = self._table.picker.spread(feed.peer, self._length(feed, pace))
+            eager = 2 * len(self._table.busy) < self.settings.crowd
+            chosen = self._table.picker.spread(feed.peer, self._length(feed, pace), eager=eager)
         if chosen is None or self._too_slow(feed, chosen, pace):
             return None
         return self._table.launch(feed, chosen, pace.now)
@@ -373,6 +404,8 @@ class Dispatch:
             return grain
         total = max(pace.total, rate)
         seconds = s.reader_seconds if self._table.picker.windows else s.span_seconds
+        if self._table.picker.crowded:
+            seconds = min(seconds, s.crowd_seconds)
         seconds *= min(1.0, self.remaining / (s.shrink_seconds * total))
         seconds = max(seconds, s.span_lags * (feed.lag or 0.0))
         share = s.in_flight * rate / total / 2  # two spans each fill the cap, the fast get more

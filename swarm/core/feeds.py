@@ -101,6 +101,7 @@ class Feed:
     cold_lag: float | None = None  # and the same on a new lane
     failures: int = 0  # in a row
     busy: int = 0  # in a row
+    deflected: int = 0  # in a row: asked by it to choose something else
     silences: int = 0  # in a row
     rests_until: float = 0.0
     spared_until: float = 0.0  # not even asked before this if nobody else brings anything
@@ -192,7 +193,7 @@ class Feed:
 
     def delivered(self) -> None:
         """A span came through: whatever went wrong before is forgiven."""
-        self.failures = self.busy = self.silences = 0
+        self.failures = self.busy = self.silences = self.deflected = 0
         self.detail = ""
 
 

@@ -14,7 +14,8 @@ from random import Random
 
 from attrs import frozen
 
-from swarm.core.rarity import Rarity, one_of, touched
+from swarm.core.rarity import Rarity, one_of
+from swarm.core.shares import Share
 from swarm.model.grains import Grains
 from swarm.model.peers import PeerID
 from swarm.model.ranges import ByteRange, RangeSet
@@ -32,9 +33,7 @@ class _Offer:
 
     @classmethod
     def of(cls, have: RangeSet, grains: Grains) -> _Offer:
-        edges = (edge for run in have for edge in (run.start, run.stop))
-        whole = all(edge % grains.grain == 0 or edge == grains.size for edge in edges)
-        return cls(have, touched(have, grains), whole)
+        return cls(have, have.cells(grains.grain), have.is_even(grains.grain, grains.size))
 
 
 class Picker:
@@ -55,6 +54,9 @@ class Picker:
         self._picks = 0
         self._preferred: dict[int, None] = {}
         self._offers: dict[PeerID, _Offer] = {}  # of partial sources
+        self._share = Share()
+        self._near = 0  # grains that sources near me have
+        self._given: dict[PeerID, int] = {}
         self._rarity = Rarity()
         self.give(0, grains.size)
 
@@ -112,18 +114,36 @@ class Picker:
     def source(self, peer: PeerID, have: RangeSet | None) -> None:
         """A source came, or has other bytes than before."""
         before = self._offers.get(peer)
-        if have is None:
-            self.drop(peer)
-        elif before is None or before.have != have:
-            offer = self._offers[peer] = _Offer.of(have, self._grains)
-            old = before.bits if before is not None else 0
-            self._rarity.add(offer.bits & ~old)
-            self._rarity.remove(old & ~offer.bits)
+        if have is None or before is None or before.have != have:
+            self._offer(peer, before, _Offer.of(have, self._grains) if have is not None else None)
+
+    def gave(self, peer: PeerID, given: RangeSet) -> None:
+        """What a source sent to others: of each of these grains there is a holder more, whoever that is."""
+        old, bits = self._given.get(peer, 0), given.cells(self._grains.grain)
+        self._rarity.add(bits & ~old)
+        self._rarity.remove(old & ~bits)
+        self._given[peer] = bits
 
     def drop(self, peer: PeerID) -> None:
         """A source left."""
-        if (offer := self._offers.pop(peer, None)) is not None:
-            self._rarity.remove(offer.bits)
+        self._offer(peer, self._offers.get(peer), None)
+        self._rarity.remove(self._given.pop(peer, 0))
+
+    def _offer(self, peer: PeerID, before: _Offer | None, now: _Offer | None) -> None:
+        old, new = before.bits if before is not None else 0, now.bits if now is not None else 0
+        self._rarity.add(new & ~old)
+        self._rarity.remove(old & ~new)
+        if now is None:
+            self._offers.pop(peer, None)
+        else:
+            self._offers[peer] = now
+            self._near |= 0 if peer in self._share.far else new
+
+    def share(self, share: Share) -> None:
+        """Which grains are mine to bring, and who is far away."""
+        self._share, self._near = share, 0
+        for peer, offer in self._offers.items():
+            self._near |= 0 if peer in share.far else offer.bits
 
     def has(self, peer: PeerID) -> bool:
         """Is anything free that the source has?"""
@@ -162,20 +182,34 @@ class Picker:
             yield window.start, min(window.stop, grains.stop(grains.at(window.start)))
         if firsts:
             return
-        if grains.last in self._preferred:
+        if grains.last in self._preferred and (self.contested or not self.crowded):
             yield grains.start(grains.last), grains.size
         for window in self.windows.values():
             yield window.start, window.stop
 
-    def spread(self, peer: PeerID, length: int) -> ByteRange | None:
-        """Up to ``length`` free bytes that a source offers, chosen for the good of the swarm."""
+    def spread(self, peer: PeerID, length: int, *, eager: bool = True) -> ByteRange | None:
+        """
+        Up to ``length`` free bytes that a source offers, chosen for the good of the swarm.
+
+        :param eager: of a source far away, more than what is ours to bring here.
+        """
         if not self._offers:
             chosen = self._alone(length)
         else:
             offer = self._offers.get(peer)
-            chosen = self._among(self._open if offer is None else self._open & offer.bits, offer, length)
+            able = self._open if offer is None else self._open & offer.bits
+            if peer in self._share.far and not eager:
+                able &= self._share.ours & ~self._near
+            chosen = self._among(self._fresh(able) if offer is None else able, offer, length)
         self._picks += chosen is not None
         return chosen
+
+    def _fresh(self, able: int) -> int:
+        """Of what who has all could be asked for: what it gave to nobody yet, and of that my share."""
+        new = able
+        for each in self._given.values():
+            new &= ~each
+        return new & self._share.mine or new or able
 
     def _alone(self, length: int) -> ByteRange | None:
         """The end of the largest gap, where everybody has all; the first time anywhere."""

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from random import Random
 
-from swarm.model.grains import Grains
-from swarm.model.ranges import RangeSet
-
 
 class Rarity:
     """Counts by grain: bit ``g`` of plane ``p`` is bit ``p`` of the count of grain ``g``."""
@@ -46,14 +43,6 @@ class Rarity:
     def count(self, grain: int) -> int:
         """How many have it."""
         return sum((plane >> grain & 1) << index for index, plane in enumerate(self._planes))
-
-
-def touched(ranges: RangeSet, grains: Grains) -> int:
-    """The grains of which any byte is in."""
-    bits = 0
-    for run in ranges:
-        bits |= (1 << grains.at(run.stop - 1) + 1) - (1 << grains.at(run.start))
-    return bits
 
 
 def one_of(bits: int, random: Random) -> int:

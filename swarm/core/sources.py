@@ -15,6 +15,8 @@ from swarm.model.digest import Digest
 from swarm.model.holdings import Holding
 from swarm.model.peers import PeerID
 
+_LENGTHENS = 1.05  # with each answer a way that was short before may be a little longer: routes change
+
 
 @frozen
 class SourceSettings:
@@ -55,6 +57,7 @@ class Sources:
         self._settings = settings
         self._random = random
         self._records: dict[PeerID, _Record] = {}  # least recently changed first
+        self._trips: dict[PeerID, float] = {}  # least lately heard first
         self._without: dict[tuple[PeerID, Digest], float] = {}  # until when; soonest first
 
     def worked(self, peer: PeerID, now: float) -> None:
@@ -86,6 +89,17 @@ class Sources:
     def may_have(self, peer: PeerID, digest: Digest, now: float) -> bool:
         """Is it worth asking the peer for the blob? Not for a while after it lacked it."""
         return now >= self._without.get((peer, digest), now)
+
+    def heard(self, peer: PeerID, seconds: float) -> None:
+        """The peer answered a small question after so long: the shortest is the way there and back."""
+        before = self._trips.pop(peer, seconds)
+        self._trips[peer] = min(seconds, before * _LENGTHENS)
+        if len(self._trips) > self._settings.most_remembered:
+            del self._trips[next(iter(self._trips))]
+
+    def trips(self, peers: Iterable[PeerID]) -> dict[PeerID, float]:
+        """Seconds there and back to each of these that was heard."""
+        return {peer: self._trips[peer] for peer in peers if peer in self._trips}
 
     def gained(self, peer: PeerID, digest: Digest) -> None:
         """The peer has it now, by its own word or because it was put there."""

@@ -30,14 +30,15 @@ class Stragglers:
 
     def act(self, now: float) -> None:
         """Do what is due; notices and new spans are left in the table."""
-        for feed in tuple(self._table.feeds.values()):
+        for feed in tuple(self._table.busy):
             if feed.flights and self._is_silent(feed, now):
                 self._silenced(feed, now)
         if self._table.picker.windows:
             self._serve_readers(now)
         if self._table.flights:
             self._hedge(now)
-            self._employ(now)
+            if not (self._table.picker.crowded and self._table.picker.free):
+                self._employ(now)
 
     def next_due(self, feed: Feed, now: float) -> float:
         """When something may become due of the source's first span. Never in the past twice."""
@@ -83,12 +84,12 @@ class Stragglers:
         Only where somebody waits for it or nothing else is free: amid a pull it would be waste.
         """
         table = self._table
-        for feed in tuple(table.feeds.values()):
-            if not feed.flights or feed.flights[0].started or now <= self._hedge_at(feed.flights[0]):
+        for feed in tuple(table.busy):
+            if not feed.flights or feed.flights[0].started:
                 continue
             flight = feed.flights[0]
             wanted = ByteRange(flight.at, min(flight.stop, self._grains.stop(self._grains.at(flight.at))))
-            if table.picker.free and not table.picker.is_urgent(wanted):
+            if (table.picker.free and not table.picker.is_urgent(wanted)) or now <= self._hedge_at(flight):
                 continue
             able = [each for each in table.feeds.values() if each.open_slots(now) > 0 and not each.snubbed]
             able.sort(key=lambda each: each.outstanding / (each.rate.at(now) or 1.0))

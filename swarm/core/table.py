@@ -32,6 +32,8 @@ class DispatchSettings:
     span_seconds: float = 1.0  # a span is worth this much of its source's rate, more than a busy node naps,
     reader_seconds: float = 0.25  # less while readers wait, so that lanes come free soon,
     span_lags: float = 1.5  # but this many times the way to it and back, or its lane would run dry
+    crowd_seconds: float = 0.1  # and this where others pull the blob as well: what is rare changes soon,
+    crowd: int = 8  # and there so many sources are asked at once: each has others to serve
     window_seconds: float = 0.25  # and for the very bytes they wait for
     shrink_seconds: float = 8.0  # with less than this left, spans shrink towards one grain
     largest_span: int = 64 * MIB
@@ -52,6 +54,7 @@ class DispatchSettings:
     reader_patience: float = 0.5  # a reader's bytes this far off justify cutting other spans short,
     # or further off than a new lane needs to bring a first byte: the cut ends the lane there is
     backoff_most: float = 30.0  # rest after the n-th failure in a row: n² seconds, at most this,
+    busy_most: float = 8.0  # and after the n-th time that it was busy: the same, but at most about this
     strikes: int = 3  # from the third one on, which counts only while others bring something,
     pause: float = 60.0  # this, doubling,
     pause_most: float = 3600.0  # up to this,
@@ -122,6 +125,7 @@ class Table:
         self.picker = Picker(grains, random)
         self.feeds: dict[PeerID, Feed] = {}
         self.flights: dict[int, Flight] = {}
+        self.busy: dict[Feed, None] = {}  # asked for something
         self.in_flight = 0  # bytes asked and not yet here
         self.fed = -inf  # when bytes came last, from whomever
         self.charged = 0  # bytes that did, or still may, come twice
@@ -157,6 +161,7 @@ class Table:
             self.charged += len(wanted)
         self.flights[span.id] = flight
         feed.flights.append(flight)
+        self.busy[feed] = None
         feed.outstanding += len(wanted)
         self.in_flight += len(wanted)
         feed.rate.begin(now)
@@ -217,6 +222,7 @@ class Table:
         if (rival := flight.rival) is not None:
             rival.rival = flight.rival = None
         if not feed.flights:
+            del self.busy[feed]
             feed.rate.rest(now)
         elif not feed.flights[0].started:
             feed.flights[0].asked = feed.flights[0].heard = now
@@ -225,6 +231,11 @@ class Table:
         """Seconds to the first byte of what is asked of a source now, if nothing is before it."""
         usual = feed.lag
         return self.first_bytes.at(0.5, self.settings.first_byte) if usual is None else usual
+
+    @property
+    def thronged(self) -> bool:
+        """Are as many of a crowd's sources asked as may be at once?"""
+        return self.picker.crowded and len(self.busy) >= self.settings.crowd
 
     def is_quiet(self, now: float) -> bool:
         """Does nothing come from anybody?"""

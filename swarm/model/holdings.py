@@ -15,6 +15,7 @@ class Holding:
     A peer's answer to HEAD: the size and names it claims, and which bytes a partial holder can serve.
 
     :param generation: which life of the id its copy belongs to (see ``ITombstones``).
+    :param given: what a complete holder says it gave to others.
     """
 
     peer: Peer
@@ -22,6 +23,7 @@ class Holding:
     have: RangeSet | None = None
     names: tuple[Filename, ...] = ()
     generation: int = 0
+    given: RangeSet | None = None
 
     @property
     def complete(self) -> bool:

@@ -130,6 +130,17 @@ class RangeSet:
                 break
             yield ByteRange(max(start, edges[index]), min(stop, edges[index + 1]))
 
+    def cells(self, size: int) -> int:
+        """Cut into cells of ``size`` bytes: those of which any byte is in, as bits, the first the lowest."""
+        bits, edges = 0, self._edges
+        for index in range(0, len(edges), 2):
+            bits |= (2 << (edges[index + 1] - 1) // size) - (1 << edges[index] // size)
+        return bits
+
+    def is_even(self, size: int, end: int) -> bool:
+        """Does each run begin and end at a multiple of ``size``, or at ``end``?"""
+        return all(edge % size == 0 or edge == end for edge in self._edges)
+
     def longest(self) -> ByteRange | None:
         """The longest run, of equals the last; None if empty."""
         edges = self._edges

@@ -15,14 +15,14 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
 from swarm.errors import Fault, Malformed, PeerError
-from swarm.interfaces import BlobInfo, ILane, IPeerClient, untold
+from swarm.interfaces import BlobInfo, ILane, IPeerClient, Told, untold
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
 from swarm.model.messages import Greeting
 from swarm.model.midstates import Midstates, encoded_length
 from swarm.model.peers import Address, Peer, PeerID
-from swarm.model.ranges import ByteRange, RangeSet, parse_content_range, parse_have
+from swarm.model.ranges import ByteRange, parse_content_range, parse_have
 from swarm.peering.exchange import Ask, Exchanges, Reply
 from swarm.peering.faults import fault_of_status
 from swarm.peering.lane import Lane
@@ -31,6 +31,7 @@ from swarm.peering.pushing import BlobBody
 from swarm.peering.wire import (
     CLUSTER,
     GENERATION,
+    GIVEN,
     HAVE,
     NAMES,
     encode_names,
@@ -86,7 +87,11 @@ class PeerClient:
         self._exchanges.close()
 
     def lane(
-        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+        self,
+        peer: Peer,
+        digest: Digest,
+        size: int,
+        told: Told = untold,
     ) -> ILane:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         return Lane(
@@ -112,6 +117,7 @@ class PeerClient:
             if head.one("etag") not in (None, digest.etag):
                 raise PeerError(peer.id, Fault.VALIDATOR, "the ETag names other bytes")
             size, have, names = head.length, head.one(HAVE.lower()), head.one(NAMES.lower())
+            given = head.one(GIVEN.lower())
             if size is None or size > _MAX_SIZE:
                 raise Malformed("a blob without a size")
             return Holding(
@@ -120,6 +126,7 @@ class PeerClient:
                 None if have is None else parse_have(have, size),
                 () if names is None else parse_names(names),
                 parse_generation(head.one(GENERATION.lower())),
+                None if given is None or have is not None else parse_have(given, size),
             )
         except Malformed as e:
             raise PeerError(peer.id, Fault.GARBLED, str(e)) from e

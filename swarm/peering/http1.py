@@ -33,6 +33,7 @@ class Told:
     """What the peer says it has by now, before the bytes or the refusal that its answer is; None: all."""
 
     have: RangeSet | None
+    given: RangeSet | None = None  # of a holder of all: what it gave to others, if it says so
 
 
 @frozen
@@ -288,10 +289,10 @@ class Answers:
 
     def _hear(self, head: Head, events: list[Event]) -> None:
         """A holder that answers with bytes and does not say which it has has them all."""
-        value = head.one("swarm-have")
+        value, given = head.one("swarm-have"), head.one("swarm-given")
         if value is None:
-            if self._refused is None:
-                events.append(Told(None))
+            if self._refused is None or (given is not None and head.status == 503):
+                events.append(Told(None, None if given is None else parse_have(given, self._size)))
         elif head.status != 404:
             if value != self._have[0]:
                 self._have = value, parse_have(value, self._size)

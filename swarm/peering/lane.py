@@ -34,12 +34,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.errors import Fault, PeerError
-from swarm.interfaces import ILane, untold
+from swarm.interfaces import ILane, Told, untold
 from swarm.model.digest import Digest
 from swarm.model.peers import Peer, PeerID
-from swarm.model.ranges import ByteRange, RangeSet
+from swarm.model.ranges import ByteRange
 from swarm.peering.faults import fault_of
-from swarm.peering.http1 import Answered, Answers, Arrived, Event, Told
+from swarm.peering.http1 import Answered, Answers, Arrived, Event
+from swarm.peering.http1 import Told as ToldEvent
 from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter
@@ -74,7 +75,7 @@ class Lane:
         cluster: str,
         limits: PeerLimits,
         take: Callable[[], Meter | None] = lambda: None,
-        told: Callable[[RangeSet | None], None] = untold,
+        told: Told = untold,
     ) -> None:
         """
         Begin without a connection.
@@ -281,8 +282,8 @@ class Lane:
             self._take(event)
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Told):
-            self._told(event.have)
+        if isinstance(event, ToldEvent):
+            self._told(event.have, event.given)
         elif isinstance(event, Arrived):
             want, self._handed = self._wants[0], self._heard
             try:

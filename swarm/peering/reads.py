@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from swarm.errors import BlobMissing, Overloaded
 from swarm.interfaces import BlobInfo, IBlobReader, ITombstones
 from swarm.model.digest import Digest
+from swarm.model.peers import PeerID
+from swarm.model.ranges import ByteRange
 from swarm.peering.limits import PeerLimits
+from swarm.peering.serving import Serving
 from swarm.peering.telling import Part
-from swarm.peering.wire import CLUSTER, GENERATION, HAVE, NAMES, encode_names
+from swarm.peering.wire import CLUSTER, GENERATION, GIVEN, HAVE, NAMES, encode_names
 from swarm.web.bodies import conditions_of, send
 from swarm.web.errors import Refusal
 from swarm.web.ranges import select
@@ -66,26 +69,40 @@ def life(tombstones: ITombstones, digest: Digest) -> int:
     return 0 if tombstones.buried(digest) else tombstones.generation(digest)
 
 
-def describe(request: StreamingRequest, info: BlobInfo, generation: int, part: Part | None = None) -> None:
+def describe(
+    request: StreamingRequest,
+    info: BlobInfo,
+    generation: int,
+    part: Part | None = None,
+    given: str | None = None,
+) -> None:
     """
     Answer HEAD.
 
     :param generation: see :func:`life`; 0 is not told.
     :param part: what there is of the blob; None: all.
+    :param given: and what of that others were given, as it is spelled.
     """
-    _set_fields(request, info, generation, part)
+    _set_fields(request, info, generation, part, given)
     request.setHeader("Content-Length", str(info.size))
     request.write(b"")
     request.finish()
 
 
 async def send_blob(
-    request: StreamingRequest, reader: IBlobReader, generation: int, part: Part | None = None
+    request: StreamingRequest,
+    reader: IBlobReader,
+    generation: int,
+    part: Part | None = None,
+    *,
+    serving: Serving,
+    peer: PeerID,
 ) -> None:
     """
-    Answer GET; closes ``reader``. Who has only a part says so with whatever it answers.
+    Answer GET when it is the peer's turn; closes ``reader``. Who has only a part says so whatever it answers.
 
     :raises BlobMissing: all of it is asked for, and there is not all.
+    :raises Refusal: 503, see :meth:`swarm.peering.serving.Serving.turn`.
     :raises SwarmError: as :func:`swarm.web.bodies.send`.
     """
     info = reader.info
@@ -97,13 +114,29 @@ async def send_blob(
         raise Refusal(
             416, "not these bytes yet", ("Content-Range", f"bytes */{info.size}"), (HAVE, part.field)
         )
-    _set_fields(request, info, generation, part)
-    await send(request, reader, selection)
+    if not selection.parts:
+        _set_fields(request, info, generation, part)
+        await send(request, reader, selection)
+        return
+    wanted = ByteRange(selection.parts[0].start, selection.parts[-1].stop)
+    try:
+        async with serving.turn(info.digest, info.size, peer, wanted, whole=part is None):
+            _set_fields(request, info, generation, part, serving.given(info.digest))
+            await send(request, reader, selection)
+    except Refusal as e:
+        reader.close()
+        if part is not None:
+            e.fields = (*e.fields, (HAVE, part.field))
+        raise
 
 
-def _set_fields(request: StreamingRequest, info: BlobInfo, generation: int, part: Part | None) -> None:
+def _set_fields(
+    request: StreamingRequest, info: BlobInfo, generation: int, part: Part | None, given: str | None = None
+) -> None:
     if part is not None:
         request.setHeader(HAVE, part.field)
+    elif given is not None:
+        request.setHeader(GIVEN, given)
     for name, value in (
         ("ETag", info.digest.etag),
         ("Accept-Ranges", "bytes"),

@@ -28,6 +28,7 @@ from swarm.model.peers import Address, PeerID
 from swarm.peering.limits import PeerLimits
 from swarm.peering.reads import Uploads, check_cluster, describe, life, send_blob
 from swarm.peering.receiving import Replica, admit_replica
+from swarm.peering.serving import Serving
 from swarm.peering.telling import Part, Telling
 from swarm.peering.wire import GENERATION, HAVE, parse_generation
 from swarm.web.errors import Refusal, answer_error
@@ -108,6 +109,7 @@ class PeerServer:
         self._routes = self._app.url_map.bind("node")
         self.uploads = Uploads()
         self._telling = Telling()
+        self._serving = Serving(clock, limits)
 
     def site(self, limits: WebLimits, observer: Observer | None = None) -> StreamingSite:
         """The factory to listen with, behind ``swarm.peering.tls.server_endpoint``."""
@@ -138,13 +140,15 @@ class PeerServer:
     async def blob(self, request: StreamingRequest, digest: Digest) -> None:
         """Bytes of a blob, or of what a pull has verified of it so far; HEAD: what there is."""
         await self._store.check_markers(digest)
+        self._fetcher.notice(digest, peer := self._sender(request))
         if request.method == b"HEAD":
             await self._describe(request, digest)
             return
         try:
             with self.uploads.another(self._limits):
                 reader, part = await self._open(digest)
-                await send_blob(request, reader, life(self._tombstones, digest), part)
+                generation = life(self._tombstones, digest)
+                await send_blob(request, reader, generation, part, serving=self._serving, peer=peer)
         except Overloaded as e:
             view = self._fetcher.serving(digest)
             if view is None:
@@ -168,7 +172,7 @@ class PeerServer:
             if view is None:
                 raise BlobMissing(digest)
             info, part = view.info, self._telling.part(digest, view.have)
-        describe(request, info, life(self._tombstones, digest), part)
+        describe(request, info, life(self._tombstones, digest), part, self._serving.given(digest))
 
     @app.route("/blobs/<id:digest>/midstates", methods=["GET"])
     async def midstates(self, request: StreamingRequest, digest: Digest) -> bytes:

@@ -2,6 +2,7 @@
 
 ``Swarm-Cluster``     the sender's cluster; a node answers 421 to another's
 ``Swarm-Generation``  which life of an id a copy or a tombstone belongs to (see ``ITombstones``)
+``Swarm-Given``       which bytes of a blob others were given by who has all of it: they can be had from them
 ``Swarm-Have``        which bytes a partial holder can serve now
 ``Swarm-Names``       what the blob is called, oldest first: percent-encoded UTF-8, comma separated
 """
@@ -20,6 +21,7 @@ from swarm.model.ranges import RangeSet
 
 CLUSTER = "Swarm-Cluster"
 GENERATION = "Swarm-Generation"
+GIVEN = "Swarm-Given"
 HAVE = "Swarm-Have"
 NAMES = "Swarm-Names"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,7 +49,7 @@ class Asking:
         unfit: Callable[[PeerID, str], None],
         failed: Callable[[LocalError], None],
         delivered: Callable[[PeerID, bool], None],
-        told: Callable[[PeerID, RangeSet | None], None],
+        told: Callable[[PeerID, RangeSet | None, RangeSet | None], None],
     ) -> None:
         """
         :param arrived: told of each grain whose bytes are all on disk.
@@ -168,7 +169,7 @@ class Asking:
         if lane is None:
             grains = self._partial.grains
             lane = self._lanes[span.peer] = self._client.lane(
-                peer, self._partial.digest, grains.size, lambda have: self._told(peer.id, have)
+                peer, self._partial.digest, grains.size, partial(self._told, peer.id)
             )
         self._asked[span.id] = lane
         self._began[span.id] = self._clock.seconds()

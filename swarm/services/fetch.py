@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from swarm.core.breadth import Breadth
 from swarm.core.dispatch import Dispatch, DispatchSettings
+from swarm.core.shares import Shares
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
 from swarm.errors import BlobMissing, Fault, LocalError, Overloaded, PeerError, PullFailed
@@ -47,6 +48,7 @@ class Fetch:
         digest: Digest,
         over: Callable[[], object],
         *,
+        me: Callable[[], PeerID],
         store: IBlobStore,
         tombstones: ITombstones,
         client: IPeerClient,
@@ -61,9 +63,12 @@ class Fetch:
     ) -> None:
         """
         :param over: called when it ended, either way.
+        :param me: who this node is.
         :param midstates: can this node compute them?
         """
         self.pull: Pull | None = None
+        self._me = me
+        self._noticed: set[PeerID] = set()  # who asked us for it, and so will have some of it
         self._digest = digest
         self._over = over
         self._store = store
@@ -213,7 +218,7 @@ class Fetch:
             watch=self._watch,
         )
         self.pull = pull
-        beside = Tasks()
+        shares, beside = Shares(self._me(), self._digest, grains), Tasks()
         try:
             if self._doom is not None:  # while the partial was opened
                 raise self._doom
@@ -223,7 +228,7 @@ class Fetch:
             self._feed(pull)
             self._changed.fire()
             beside.start("hearing all sizes", self._agree(pull))
-            beside.start("searching holders", self._search_on(pull))
+            beside.start("searching holders", self._search_on(pull, shares))
             beside.start("waiting for a proven size", self._tell_size(pull))
             stored = await pull.outcome
             if stored is None:
@@ -288,17 +293,43 @@ class Fetch:
             self._searched = True
             self._changed.fire()
 
-    async def _search_on(self, pull: Pull) -> None:
+    def notice(self, peer: PeerID) -> None:
+        """A peer asks us for the blob: it pulls it too, then, and will soon have something of it."""
+        if peer not in self._holdings:
+            self._noticed.add(peer)
+
+    async def _search_on(self, pull: Pull, shares: Shares) -> None:
         """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""
+        settings = self._settings
         while True:
-            await sleep(self._clock, self._settings.search_every)
+            self._share(pull, shares)
+            await sleep(self._clock, settings.search_hungry if pull.hungry else settings.search_every)
             starved = pull.starved
-            await self._search(skip=pull.complete_sources | self._holders.spared(self._digest))
+            await self._search(skip=self._not_now(pull))
             self._breadth.look(sum(each.rate for each in pull.progress().sources), len(pull.sources))
             self._feed(pull)
             if starved and pull.starved:
                 pull.fail(PullFailed(self._digest, pull.reasons))
                 return
+
+    def _not_now(self, pull: Pull) -> frozenset[PeerID]:
+        """
+        Peers not to be asked this time: those that said just now what they have, or are not needed.
+
+        Of these and of those that had nothing a few are asked again, and whoever asked us.
+        """
+        if pull.starved:
+            return pull.complete_sources | self._holders.spared(self._digest)
+        silent = pull.unheard(self._clock.seconds() - self._settings.search_hungry)
+        spared = self._holders.spared(self._digest, self._holdings.keys() - pull.sources)
+        noticed, self._noticed = self._noticed, set()
+        return (spared | pull.sources) - silent - noticed
+
+    def _share(self, pull: Pull, shares: Shares) -> None:
+        """What of it is ours to bring, while others pull it too."""
+        pullers = [peer for peer, holding in self._holdings.items() if not holding.complete]
+        pull.share(shares.among(pullers, self._holders.trips(self._holdings)))
+        pull.contest(len({each.size for each in self._holdings.values()}) > 1)
 
     async def _search(self, *, skip: frozenset[PeerID] = frozenset()) -> None:
         """Ask every live peer but those, and take in what each says when it says it."""
@@ -329,6 +360,8 @@ class Fetch:
         """Tell the pull of its sources, and of more while it has fewer than it may: the best first."""
         taking = pull.sources
         room = self._breadth.allowed - len(taking)
+        if room <= 0:  # ranking a thousand takes a while
+            return
         for holding in self._holders.ranked(self._holdings.values(), pull.grains.size):
             if holding.peer.id in taking:
                 pull.add(holding)

@@ -23,7 +23,7 @@ from swarm.core.standing import Standing
 from swarm.errors import BlobMissing, Overloaded, SwarmError
 from swarm.interfaces import BlobInfo, IBlobReader, IBlobStore, IPeerClient, ITombstones
 from swarm.model.digest import Digest
-from swarm.model.peers import Peer
+from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.services.fetch import Fetch
 from swarm.services.holders import Holders
@@ -56,6 +56,7 @@ class Fetcher:
         settings: FetchSettings,
         dispatch: DispatchSettings,
         *,
+        me: Callable[[], PeerID],
         clock: IReactorTime,
         random: Random,
         tasks: Tasks,
@@ -66,6 +67,7 @@ class Fetcher:
         """
         Begin without pulls.
 
+        :param me: who this node is.
         :param midstates: can this node compute them?
         :param acquainted: see :meth:`swarm.services.membership.Membership.acquainted`.
         """
@@ -88,6 +90,7 @@ class Fetcher:
         )
         self._make = functools.partial(
             Fetch,
+            me=me,
             store=store,
             tombstones=tombstones,
             client=client,
@@ -150,6 +153,11 @@ class Fetcher:
         if fetch is None or fetch.pull is None:
             return None
         return PartialView(fetch.pull.info, fetch.pull.servable(), fetch.pull.passing_reader)
+
+    def notice(self, digest: Digest, peer: PeerID) -> None:
+        """A peer asks us for a blob: if we pull it, so does the peer, or is about to."""
+        if (fetch := self._fetches.get(digest)) is not None:
+            fetch.notice(peer)
 
     def retries(self, digest: Digest) -> bool:
         """A reader got :class:`PullFailed`: shall it be opened anew, because peers claim another size too?"""

@@ -81,11 +81,13 @@ class Holders:
         """
         if self.barred(peer.id, digest) is not None:
             return None
+        began = self._clock.seconds()
         try:
             asking = self._client.locate(peer, digest)
             holding = await within(self._clock, self._settings.answer_within, asking)
         except TookTooLong as e:
             raise PeerError(peer.id, Fault.SILENT, "no answer in time") from e
+        self._ranking.heard(peer.id, self._clock.seconds() - began)
         if holding is None:
             self._ranking.lacks(peer.id, digest, self._clock.seconds())
         else:
@@ -95,16 +97,21 @@ class Holders:
             await self._tombstones.revive(digest, holding.generation)
         return holding
 
-    def spared(self, digest: Digest) -> frozenset[PeerID]:
+    def spared(self, digest: Digest, others: Iterable[PeerID] = ()) -> frozenset[PeerID]:
         """
-        Live peers that had nothing of the blob lately, and are not asked again this time.
+        Peers that are not asked again this time: had nothing of the blob lately, or are among ``others``.
 
         Not all of them: others begin to pull it too, and then have something for us.
         """
         now = self._clock.seconds()
-        lacking = sorted(p.id for p in self.live() if not self._ranking.may_have(p.id, digest, now))
-        again = self._random.sample(lacking, min(self._settings.asked_again, len(lacking)))
-        return frozenset(lacking).difference(again)
+        lacking = {p.id for p in self.live() if not self._ranking.may_have(p.id, digest, now)}
+        spared = sorted(lacking.union(others))
+        again = self._random.sample(spared, min(self._settings.asked_again, len(spared)))
+        return frozenset(spared).difference(again)
+
+    def trips(self, peers: Iterable[PeerID]) -> dict[PeerID, float]:
+        """Seconds there and back to each of these that answered lately."""
+        return self._ranking.trips(peers)
 
     def ranked(self, holdings: Iterable[Holding], size: int) -> tuple[Holding, ...]:
         """The holders that claim this size, those to ask first before the others."""

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from swarm.core.dispatch import Dispatch
 from swarm.core.evidence import Proof
+from swarm.core.shares import Share
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
 from swarm.errors import LocalError, Overloaded, PullFailed
@@ -96,6 +97,7 @@ class Pull:
         self._saved = False
         self._sources = Sources()
         self._unfit: set[PeerID] = set()
+        self._told: dict[PeerID, float] = {}  # when each said last what it has
         self._saving = Saving(
             partial,
             every=settings.checkpoint_every,
@@ -159,12 +161,16 @@ class Pull:
         if peer in self._unfit or peer in self._proving.trust.convicted:
             return
         self._sources.add(holding)
+        self._told[peer] = self._clock.seconds()
         if self._proving.claim(peer, holding.have):
             self._dispatch.add_source(peer, self._clock.seconds(), holding.have)
+            if holding.given is not None:
+                self._dispatch.gave(peer, holding.given)
         (self._asking.pump if self._expected else self._asking.pump_soon)()
 
-    def _hear(self, peer: PeerID, have: RangeSet | None) -> None:
+    def _hear(self, peer: PeerID, have: RangeSet | None, given: RangeSet | None) -> None:
         """A peer answers. If it is a relay it is known for one before anything else, its bytes come next."""
+        self._told[peer] = self._clock.seconds()
         if have is not None:
             self._proving.trust.claim(peer, complete=False)
         if peer in self._sources.haves and self._sources.haves[peer] != have:
@@ -174,6 +180,8 @@ class Pull:
             else:
                 self._dispatch.update_source(peer, have)
             self._asking.pump_soon()
+        if given is not None:
+            self._dispatch.gave(peer, given)
 
     def lose(self, peer: PeerID, reason: str) -> None:
         """A peer has it no more."""
@@ -244,6 +252,26 @@ class Pull:
     def starved(self) -> bool:
         """Is something missing that no known source can bring?"""
         return self._dispatch.starved and not self._asking.busy and not self._proving.busy
+
+    @property
+    def hungry(self) -> bool:
+        """Could peers that pull the blob, too, bring more than is asked of them, if they had it?"""
+        return self._dispatch.hungry
+
+    def share(self, share: Share) -> None:
+        """Others pull the blob, too; see :mod:`swarm.core.shares`."""
+        self._dispatch.share(share)
+
+    def contest(self, contested: bool) -> None:
+        """Do peers disagree about the size? Then the last grain, which proves it, comes first."""
+        self._dispatch.contest(contested)
+
+    def unheard(self, since: float) -> frozenset[PeerID]:
+        """Partial sources that did not say since then what they have."""
+        haves = self._sources.haves.items()
+        return frozenset(
+            peer for peer, have in haves if have is not None and self._told.get(peer, 0.0) <= since
+        )
 
     @property
     def size_proven(self) -> bool:

@@ -233,7 +233,7 @@ class PeerClientContract:
             if heard[-1] != "bytes":
                 heard.append("bytes")
 
-        lane = rig.client.lane(rig.them, digest, len(data), heard.append)
+        lane = rig.client.lane(rig.them, digest, len(data), lambda have, given: heard.append(have))
         await lane.fetch(ByteRange(0, MIB), sink)
         rig.lose(digest)
         parts = [RangeSet([ByteRange(0, stop)]) for stop in (MIB, 2 * MIB)]
@@ -249,7 +249,8 @@ class PeerClientContract:
     async def test_many_runs_of_bytes_are_told_with_bytes_too(self, rig: PeersRig) -> None:
         have = RangeSet(ByteRange(at, at + 1 + at // 1000) for at in range(0, 2_000_000, 4000))
         heard: list[RangeSet | None] = []
-        lane = rig.client.lane(rig.them, rig.hold_part(pattern(2 * MIB), have), 2 * MIB, heard.append)
+        digest = rig.hold_part(pattern(2 * MIB), have)
+        lane = rig.client.lane(rig.them, digest, 2 * MIB, lambda have, given: heard.append(have))
         run = max(have, key=len)
         await lane.fetch(run, Collector(run.start))
         lane.close()

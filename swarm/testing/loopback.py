@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from swarm.errors import BlobMissing, Fault, LocalError, Malformed, PeerError
-from swarm.interfaces import BlobInfo, IBlobReader, ILane, IPeerClient, untold
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, IPeerClient, Told, untold
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
@@ -188,7 +188,11 @@ class LoopbackClient:
         return midstates
 
     def lane(
-        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
+        self,
+        peer: Peer,
+        digest: Digest,
+        size: int,
+        told: Told = untold,
     ) -> ILane:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         return LoopbackLane(self, self._wires.clock, peer, digest, size, told)
@@ -196,7 +200,7 @@ class LoopbackClient:
     async def sample(self, peer: Peer, digest: Digest, size: int, span: ByteRange) -> bytes:
         """See :class:`~swarm.interfaces.IPeerClient`."""
         heard: list[RangeSet | None] = []
-        node, data = await self.span(peer, digest, size, span, heard.append)
+        node, data = await self.span(peer, digest, size, span, lambda have, _: heard.append(have))
         if heard != [None]:
             raise PeerError(peer.id, Fault.MISSING, "it has only a part")
         if node.breaks_after is not None and node.breaks_after < len(data):
@@ -274,7 +278,7 @@ class LoopbackClient:
         digest: Digest,
         size: int,
         span: ByteRange,
-        told: Callable[[RangeSet | None], None],
+        told: Told,
     ) -> tuple[LoopbackNode, bytes]:
         """A lane's request: who answers, and the bytes, before anything happens to them."""
 
@@ -287,7 +291,7 @@ class LoopbackClient:
                 total = reader.info.size
                 if total != size:
                     raise PeerError(peer.id, Fault.WRONG_RANGE, f"of {total} bytes, not {size}")
-                told(None if have is None else parse_have(encode_have(have), size))
+                told(None if have is None else parse_have(encode_have(have), size), None)
                 if have is not None and not have.covers(span.start, span.stop):
                     raise PeerError(peer.id, Fault.MISSING, "not these bytes yet")
                 await reader.available(span.start, span.stop)
@@ -320,7 +324,7 @@ class LoopbackLane:
         peer: Peer,
         digest: Digest,
         size: int,
-        told: Callable[[RangeSet | None], None],
+        told: Told,
     ) -> None:
         self.peer = peer
         self._told = told

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from swarm.model.digest import Digest
 from swarm.peering.limits import PeerLimits
 from swarm.peering.reads import check_cluster, describe, send_blob
+from swarm.peering.serving import Serving
 from swarm.peering.tls import peer_id_of
 from swarm.web.channel import Channel
 from swarm.web.deadlines import Phase
@@ -200,10 +201,11 @@ class _PeerBlob(Answering):
             raise Refusal(400, "malformed request")
         (blob, life), site = found, self._site
         if request.method == b"HEAD":
-            describe(request, blob.info, life)
+            describe(request, blob.info, life, None, site.serving.given(blob.info.digest))
             return
         with site.uploads.another(site.peer_limits):
-            await send_blob(request, site.station.blobs.reader(blob), life)
+            reader, peer = site.station.blobs.reader(blob), peer_id_of(request.transport)
+            await send_blob(request, reader, life, serving=site.serving, peer=peer)
 
 
 class PeerGuestSite(SeatSite):
@@ -214,6 +216,7 @@ class PeerGuestSite(SeatSite):
     def __init__(self, station: Station, orders: Orders, tally: Tally, reactor: Any) -> None:
         self.uploads = tally.uploads
         self.peer_limits = PeerLimits(**orders.peering)
+        self.serving = Serving(reactor, self.peer_limits)
         super().__init__(station, orders, _PeerBlob(self), tally.sheets[PEERS], reactor)
 
     async def admit_read(self, request: StreamingRequest) -> None:

@@ -7,6 +7,7 @@ from random import Random
 from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
 from swarm.core.feeds import Feed, rest_after
 from swarm.core.rates import Rate
+from swarm.core.shares import Share
 from swarm.core.stragglers import Stragglers
 from swarm.core.table import Table
 from swarm.errors import Fault
@@ -654,3 +655,76 @@ def test_a_reader_that_goes_on_is_not_a_reader_that_came() -> None:
     pull.want("reader", ByteRange(100 * G, 103 * G), now)
     pull.want("reader", ByteRange(200 * G, 203 * G), now + 0.6)
     assert {span.peer for span in pull.next(now + 0.6)} == {A, B}
+
+
+def crowd(sources: int, grains: int = 40, **settings: float) -> Dispatch:
+    """A table of partial sources that all have everything but the last grain."""
+    pull = table(grains, **settings)
+    for number in range(sources):
+        pull.add_source(peer_id(number + 1), 0.0, RangeSet([ByteRange(0, (grains - 1) * G)]))
+    return pull
+
+
+def test_of_a_crowd_so_many_are_asked_at_once_and_another_when_one_is_through() -> None:
+    pull = crowd(12, crowd=5)
+    spans = pull.next(0.0)
+    assert len({span.peer for span in spans}) == len(spans) == 5
+    assert pull.next(0.01) == ()
+    deliver(pull, spans[0], 0.02)
+    assert len({span.peer for span in pull.next(0.02)} - {span.peer for span in spans[1:]}) == 1
+
+
+def test_of_a_crowd_a_source_that_answers_is_asked_for_a_second_grain() -> None:
+    pull = crowd(12, crowd=5)
+    spans = pull.next(0.0)
+    pull.received(spans[0].id, spans[0].range.start + 1, 0.01)
+    assert [span.peer for span in pull.next(0.01)] == [spans[0].peer]
+
+
+def test_of_a_crowd_idle_sources_take_nothing_over_while_anything_is_free() -> None:
+    pull = crowd(12, crowd=5)
+    spans = pull.next(0.0)
+    pull.add_source(peer_id(99), 0.0, RangeSet())
+    for now in (0.5, 1.0, 1.5):
+        assert pull.due(now) == () and pull.next(now) == ()
+    assert len(spans) == 5
+    assert pull.next_due() is not None
+
+
+def test_in_a_crowd_spans_are_short() -> None:
+    def lengths(others: bool) -> set[int]:
+        pull, now = measured(400, (A, 20.0))
+        if others:
+            pull.add_source(B, now, RangeSet([ByteRange(0, G)]))
+        seen = set()
+        for _ in range(8):
+            for span in pull.next(now):
+                seen.add(len(span.range))
+                if span.peer == A:
+                    now += len(span.range) / G / 20
+                    deliver(pull, span, now)
+        return seen
+
+    assert max(lengths(others=True)) == 2 * G < max(lengths(others=False))
+
+
+def test_a_source_that_would_rather_send_something_else_is_asked_at_once_but_not_for_ever() -> None:
+    pull = crowd(1)
+    for _ in range(3):
+        pull.failed(only(pull.next(0.0)).id, 0.0, Fault.BUSY, retry_after=0.0)
+    pull.failed(only(pull.next(0.0)).id, 0.0, Fault.BUSY, retry_after=0.0)
+    assert pull.next(0.0) == (), "it is busy, then"
+    deliver(pull, only(pull.next(2.0)), 3.0)
+    span = pull.next(3.0)[0]
+    pull.failed(span.id, 3.0, Fault.BUSY, retry_after=0.0)
+    assert pull.next(3.0) != ()
+
+
+def test_the_share_of_a_crowd_is_asked_of_who_has_all() -> None:
+    pull = crowd(1, grains=40)
+    pull.add_source(A, 0.0, RangeSet())
+    pull.add_source(B, 0.0)
+    pull.gave(B, RangeSet([ByteRange(0, 10 * G)]))
+    pull.gave(C, RangeSet([ByteRange(0, 40 * G)]))
+    pull.share(Share(1 << 4 | 1 << 20))
+    assert {span.range.start for span in pull.next(0.0) if span.peer == B} == {20 * G}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.core.picker import Picker
+from swarm.core.shares import Share
 from swarm.model.grains import Grains
 from swarm.model.peers import PeerID
 from swarm.model.ranges import ByteRange, RangeSet
@@ -127,6 +128,18 @@ def test_the_last_grain_comes_after_what_readers_stand_at_and_before_what_they_c
     ]
 
 
+def test_among_partial_sources_the_last_grain_comes_in_its_turn_unless_it_is_contested() -> None:
+    p = picker()
+    p.prefer(19)
+    p.source(peer(1), have(2))
+    assert p.urgent(None, G) is None
+    p.contested = True
+    assert p.urgent(None, G) == ByteRange(1900, 2000)
+    p.contested = False
+    p.drop(peer(1))
+    assert p.urgent(None, G) == ByteRange(1900, 2000)
+
+
 def test_among_partial_sources_the_rarest_bytes_go_first_after_four_random_grains() -> None:
     p = picker(10)
     p.source(peer(1), None)
@@ -208,3 +221,55 @@ def test_whatever_is_picked_is_free_offered_and_not_too_much(
         assert len(chosen) < max(length, G) + 2 * G
         take(p, chosen)
     assert chosen is None
+
+
+def crowded(grains: int = 20, seed: int = 1) -> Picker:
+    """One complete source (1), one with nothing yet (2), and the first random grains are over."""
+    p = picker(grains, seed)
+    p.source(peer(1), None)
+    p.source(peer(2), have())
+    for _ in range(4):
+        p.spread(peer(1), G)
+    return p
+
+
+def test_who_has_all_is_asked_first_for_what_it_gave_to_nobody_and_of_that_for_ones_own_share() -> None:
+    p = crowded(6)
+    p.share(Share(0b001011, 0, frozenset()))
+    p.gave(peer(1), have(0, 4))
+    assert take(p, p.spread(peer(1), G)) in (ByteRange(100, 200), ByteRange(300, 400))
+    assert take(p, p.spread(peer(1), G)) in (ByteRange(100, 200), ByteRange(300, 400))
+    assert {take(p, p.spread(peer(1), G)).start for _ in range(2)} == {200, 500}, "then the share of others"
+    assert {take(p, p.spread(peer(1), G)).start for _ in range(2)} == {0, 400}, "then what others were given"
+    assert p.spread(peer(1), G) is None
+
+
+def test_what_a_source_gave_away_is_rarer_no_more_until_the_source_leaves() -> None:
+    p = crowded(4)
+    p.gave(peer(1), have(0, 1, 2))
+    p.source(peer(2), have(0, 1, 2, 3))
+    p.source(peer(2), have(0, 1, 2, 3))
+    assert p.spread(peer(2), G) == ByteRange(300, 400)
+    p.gave(peer(1), have(1, 2, 3))
+    assert p.spread(peer(2), G) == ByteRange(0, 100)
+    p.drop(peer(1))
+    assert len({p.spread(peer(2), G) for _ in range(60)}) == 4
+
+
+def test_from_far_away_comes_what_nobody_near_has_and_is_ours_to_bring_unless_little_is_under_way() -> None:
+    p = crowded(8)
+    near, far, there = peer(2), peer(3), frozenset([peer(1), peer(3)])
+    p.source(near, have(0, 1, 2))
+    p.share(Share(0, 0b00011110, there))
+    p.source(far, have(*range(8)))
+    assert {p.spread(far, G, eager=False) for _ in range(60)} == {ByteRange(300, 400), ByteRange(400, 500)}
+    assert {p.spread(peer(1), G, eager=False) for _ in range(60)} == {
+        ByteRange(300, 400),
+        ByteRange(400, 500),
+    }
+    p.source(near, have(0, 1, 2, 3, 4))
+    assert p.spread(far, G, eager=False) is None
+    assert p.spread(far, G) is not None
+    assert p.spread(near, G, eager=False) is not None, "whoever is near is asked for anything"
+    p.share(Share(0, 0b00011110, frozenset()))
+    assert p.spread(far, G, eager=False) is not None, "nobody is far away"

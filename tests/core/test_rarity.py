@@ -6,9 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.core.rarity import Rarity, one_of, touched
-from swarm.model.grains import Grains
-from swarm.model.ranges import ByteRange, RangeSet
+from swarm.core.rarity import Rarity, one_of
 
 SETS = st.lists(st.integers(0, 2**40 - 1), max_size=12)
 
@@ -43,12 +41,3 @@ def test_each_of_a_set_is_as_likely_as_the_others() -> None:
     drawn = Counter(one_of(bits, random) for _ in range(3000))
     assert set(drawn) == {3, 4, 900}
     assert all(800 < each < 1200 for each in drawn.values())
-
-
-@given(st.lists(st.tuples(st.integers(0, 949), st.integers(1, 400)), max_size=8))
-def test_a_grain_is_touched_if_any_byte_of_it_is_in(parts: list[tuple[int, int]]) -> None:
-    grains = Grains(950, 100)
-    ranges = RangeSet(ByteRange(start, min(950, start + count)) for start, count in parts)
-    assert members(touched(ranges, grains)) == [
-        grain for grain in range(10) if any(ranges.overlap(grains.start(grain), grains.stop(grain)))
-    ]

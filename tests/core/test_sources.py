@@ -108,3 +108,17 @@ def test_complete_and_reliable_holders_come_first_and_only_ten_are_active() -> N
 
 def test_no_claims_no_attempts() -> None:
     assert sources().attempts([], 0.0) == ()
+
+
+def test_the_way_to_a_peer_is_the_shortest_time_of_late_and_the_longest_silent_is_forgotten() -> None:
+    sources = Sources(SourceSettings(most_remembered=2), Random(1))
+    one, two, three = (PeerID(number.to_bytes(32, "big")) for number in range(3))
+    for seconds in (0.5, 0.02, 0.3):
+        sources.heard(one, seconds)
+    assert 0.02 <= sources.trips([one, two])[one] < 0.03
+    for _ in range(100):
+        sources.heard(one, 0.3)
+    assert sources.trips([one]) == {one: 0.3}, "another route by now"
+    sources.heard(two, 0.1)
+    sources.heard(three, 0.1)
+    assert sources.trips([one, two, three]) == {two: 0.1, three: 0.1}

@@ -10,7 +10,6 @@ from swarm.testing.crowd.charts import chart
 from swarm.testing.crowd.fluid import Flow, Fluid, Host
 from swarm.testing.crowd.full import run_full
 from swarm.testing.crowd.layouts import LAYOUTS, bound
-from swarm.testing.crowd.puller import PROPOSED, Rules
 from swarm.testing.crowd.runs import run
 
 
@@ -74,9 +73,8 @@ def test_the_bound_is_set_by_the_seed_the_slowest_or_all_together() -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
-@pytest.mark.parametrize("rules", [Rules(), PROPOSED], ids=["today", "proposed"])
-def test_everybody_gets_the_blob_not_sooner_than_the_bound_and_again_alike(layout: str, rules: Rules) -> None:
-    first, again = (run(layout, 6, 12, seed=3, rules=rules) for _ in range(2))
+def test_everybody_gets_the_blob_not_sooner_than_the_bound_and_again_alike(layout: str) -> None:
+    first, again = (run(layout, 6, 12, seed=3) for _ in range(2))
     assert first.times == again.times and first.overhead == again.overhead
     assert len(first.times) == 6
     assert first.times[-1] >= first.bound * 0.99
@@ -84,6 +82,18 @@ def test_everybody_gets_the_blob_not_sooner_than_the_bound_and_again_alike(layou
     assert first.duplicates <= 0.03 + 1 / 12, "a grain at least is allowed to each"
     assert chart("a & b", {"x": first}) == chart("a & b", {"x": again})
     assert "a &amp; b" in chart("a & b", {"x": first})
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_a_crowd_comes_near_the_bound_and_the_seed_sends_little_more_than_one_blob(layout: str) -> None:
+    outcome = run(layout, 30, 128)
+    assert outcome.efficiency(0.5) >= 0.7
+    assert outcome.efficiency(0.99) >= 0.6
+    if layout != "mixed":  # whose seed has twice the link of others: it has time to send more
+        assert outcome.overhead <= 1.6
+    assert outcome.duplicates <= 0.03
+    if layout == "sites":
+        assert max(outcome.abroad) <= 3.5, "of ten nodes"
 
 
 def test_a_site_takes_from_others_only_where_there_are_some() -> None:
@@ -94,5 +104,5 @@ def test_a_site_takes_from_others_only_where_there_are_some() -> None:
 
 
 def test_the_model_is_no_rosier_and_not_twice_as_grim_as_real_nodes() -> None:
-    modelled, real = run("even", 5, 16).times[-1], run_full(5, 16)[-1]
+    modelled, real = run("even", 10, 32).times[-1], run_full(10, 32)[-1]
     assert 0.8 * real <= modelled <= 2 * real

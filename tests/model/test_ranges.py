@@ -182,3 +182,14 @@ def test_any_text_is_read_or_malformed(text: str) -> None:
                 parse(value)
             except Malformed:
                 continue
+
+
+@given(st.lists(st.tuples(st.integers(0, 949), st.integers(1, 400)), max_size=8))
+def test_a_cell_is_set_if_any_byte_of_it_is_in(parts: list[tuple[int, int]]) -> None:
+    ranges = RangeSet(ByteRange(start, min(950, start + count)) for start, count in parts)
+    bits = ranges.cells(100)
+    cells = {cell for cell in range(10) if bits >> cell & 1}
+    assert bits >> 10 == 0
+    assert cells == {cell for cell in range(10) if any(ranges.overlap(cell * 100, cell * 100 + 100))}
+    whole = all(ranges.covers(cell * 100, min(950, cell * 100 + 100)) for cell in cells)
+    assert ranges.is_even(100, 950) == whole

@@ -52,6 +52,7 @@ class LocalFetcher:
 
     store: MemoryStore
     pulls: dict[Digest, View] = field(factory=dict)
+    noticed: list[tuple[Digest, PeerID]] = field(factory=list)
 
     async def open_local(self, digest: Digest) -> IBlobReader:
         await self.store.check_markers(digest)
@@ -59,6 +60,9 @@ class LocalFetcher:
 
     def serving(self, digest: Digest) -> View | None:
         return self.pulls.get(digest)
+
+    def notice(self, digest: Digest, peer: PeerID) -> None:
+        self.noticed.append((digest, peer))
 
 
 @define(eq=False)

@@ -42,7 +42,7 @@ def test_what_a_grain_makes_due_is_asked_once_its_lane_has_let_go(make: Callable
         unfit=lambda peer, reason: None,
         failed=lambda error: None,
         delivered=lambda peer, well: None,
-        told=lambda peer, have: None,
+        told=lambda peer, have, given: None,
     )
     dispatch.add_source(node.peer.id, world.clock.seconds())
     asking.pump()

@@ -24,7 +24,7 @@ from swarm.core.standing import Standing
 from swarm.errors import BlobMissing
 from swarm.hashing import Sha512, load
 from swarm.hashing.sha512 import PlainSha512
-from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored, untold
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored, Told, untold
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -137,9 +137,7 @@ class WatchedClient(LoopbackClient):
 
     lanes: list[LoopbackLane]
 
-    def lane(
-        self, peer: Peer, digest: Digest, size: int, told: Callable[[RangeSet | None], None] = untold
-    ) -> ILane:
+    def lane(self, peer: Peer, digest: Digest, size: int, told: Told = untold) -> ILane:
         lane = super().lane(peer, digest, size, told)
         assert isinstance(lane, LoopbackLane)
         self.lanes.append(lane)
@@ -189,6 +187,7 @@ class World:
             random=self.random,
             tasks=self.tasks,
             midstates=self.midstates,
+            me=lambda: self.us.peer.id,
             acquainted=self._acquainted,
         )
 

@@ -8,8 +8,9 @@ so a grain leads from the one midstate to the next, and no disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from hashlib import sha256
 from random import Random
 
 from attrs import define, field, frozen
@@ -17,7 +18,8 @@ from attrs import define, field, frozen
 from swarm.core.breadth import Breadth
 from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
 from swarm.core.evidence import Judgement
-from swarm.core.sources import Sources, SourceSettings
+from swarm.core.shares import Shares
+from swarm.core.sources import Sources
 from swarm.core.trust import Trust
 from swarm.errors import Fault
 from swarm.model.digest import Digest
@@ -29,35 +31,17 @@ from swarm.model.ranges import RangeSet
 from swarm.peering.limits import PeerLimits
 from swarm.services.settings import FetchSettings
 from swarm.testing.crowd.fluid import Flow, Fluid, Host
-from swarm.testing.crowd.layouts import round_trip
+from swarm.testing.crowd.layouts import FAR, round_trip
+from swarm.testing.crowd.server import Asked, Server
 
 
 @frozen
 class Rules:
-    """
-    The settings of all nodes, a node's own by default; and what none does yet, to see what it would bring.
-
-    :ivar unproven: pass on grains that fit the one list there is, before two peers vouch for it.
-    :ivar fresh: every answer with bytes tells what its sender has by then.
-    :ivar last_first: ask for the last grain before all others, as trust wishes.
-    """
+    """The settings of all nodes, a node's own by default."""
 
     dispatch: DispatchSettings = field(factory=DispatchSettings)
     fetch: FetchSettings = field(factory=FetchSettings)
     limits: PeerLimits = field(factory=PeerLimits)
-    unproven: bool = False
-    fresh: bool = False
-    last_first: bool = True
-
-
-#: What a large swarm would need, in settings and in rules that nodes do not have yet.
-PROPOSED = Rules(
-    fetch=FetchSettings(search_every=1.0, sources=SourceSettings(negative=2.0)),
-    limits=PeerLimits(uploads=4),
-    unproven=True,
-    fresh=True,
-    last_first=False,
-)
 
 
 @frozen
@@ -70,6 +54,7 @@ class Cast:
     midstates: Midstates
     rules: Rules
     nodes: dict[PeerID, Puller] = field(factory=dict)
+    peers: list[PeerID] = field(factory=list)
 
 
 @define(eq=False)
@@ -92,12 +77,17 @@ class Puller:
     def __init__(self, cast: Cast, host: Host, random: Random, *, complete: bool = False) -> None:
         number = host.number
         self.host = host
-        self.peer = Peer(PeerID(number.to_bytes(32, "big")), f"n{number}", Address("10.0.0.1", 1 + number))
+        name = PeerID(sha256(b"%d" % number).digest())
+        self.peer = Peer(name, f"n{number}", Address("10.0.0.1", 1 + number))
         self.finished: float | None = 0.0 if complete else None
         self.refused = 0
         self.asked = 0
         rules = cast.rules
-        self.uploads = 0
+        self.server = Server(self, cast.fluid, cast.grains.size, rules.limits)
+        self._shares = Shares(self.peer.id, cast.digest, cast.grains)
+        self._noticed: set[PeerID] = set()
+        self._news: dict[PeerID, float] = {}
+        self._caught_up = 0.0
         self._cast = cast
         self._fluid = cast.fluid
         self._grains = cast.grains
@@ -108,14 +98,11 @@ class Puller:
         self._breadth = Breadth(rules.fetch.sources.most_active, rules.fetch.sources.most_widened)
         self._trust = Trust(cast.digest, cast.grains)
         self._dispatch = Dispatch(cast.grains, rules.dispatch, random)
-        if not rules.last_first:
-            self._dispatch._table.picker.settle(cast.grains.last)  # a rule nodes do not have
         self._listed: set[PeerID] = set()
         self._lanes: dict[PeerID, Lane] = {}
         self._lane_of: dict[int, Lane] = {}
         self._fit = RangeSet()  # what may be passed on
         self._told: RangeSet | None = None  # the same as it was told last
-        self._accepted: set[int] = set()
         self._begun = False
         self._turning = False
         self._alarm = 0
@@ -144,10 +131,7 @@ class Puller:
         return Holding(self.peer, self._grains.size, self._told)
 
     def _note_fit(self, accepted: Sequence[int]) -> None:
-        fit = self._trust.releasable if self._cast.rules.unproven else self._trust.trusted
-        self._accepted.update(accepted)
-        for grain in [each for each in self._accepted if fit(each)]:
-            self._accepted.discard(grain)
+        for grain in accepted:
             self._fit.add(self._grains.start(grain), self._grains.stop(grain))
             self._told = None
 
@@ -158,10 +142,10 @@ class Puller:
         self._fluid.after(3 * self._longest_trip(), self._met)
 
     def _longest_trip(self) -> float:
-        return max(round_trip(self.host, each.host) for each in self._cast.nodes.values())
+        return FAR
 
     def _met(self) -> None:
-        self._locate(frozenset())
+        self._locate(self._cast.nodes)
         self._begun = True
         self._feed()
         self._fluid.after(self._cast.rules.fetch.search_every, self._search_on)
@@ -170,49 +154,68 @@ class Puller:
         if self.complete:
             return
         now = self._fluid.now
-        complete = frozenset(peer for peer, have in self._taking.items() if have is None)
-        self._locate(complete | self._spared())
+        self._locate(self._worth_asking(now))
         rates = [each.rate for each in self._dispatch.sources(now)]
         self._breadth.look(sum(rates), len(self._taking))
         self._feed()
-        self._fluid.after(self._cast.rules.fetch.search_every + self._longest_trip(), self._search_on)
+        fetch = self._cast.rules.fetch
+        pause = fetch.search_hungry if self._dispatch.hungry else fetch.search_every
+        self._fluid.after(pause + self._longest_trip(), self._search_on)
 
-    def _spared(self) -> frozenset[PeerID]:
-        now, digest = self._fluid.now, self._cast.digest
-        lacking = [peer for peer in self._cast.nodes if not self._ranking.may_have(peer, digest, now)]
-        again = self._random.sample(lacking, min(self._cast.rules.fetch.asked_again, len(lacking)))
-        return frozenset(lacking).difference(again)
+    def _worth_asking(self, now: float) -> list[PeerID]:
+        old = now - self._cast.rules.fetch.search_hungry
+        stale = [peer for peer, have in self._taking.items() if have is not None and self._news[peer] <= old]
+        count = min(self._cast.rules.fetch.asked_again, len(self._cast.peers))
+        some = self._random.sample(self._cast.peers, count)
+        noticed, self._noticed = self._noticed, set()
+        return list({**dict.fromkeys(stale), **dict.fromkeys(noticed), **dict.fromkeys(some)})
 
-    def _locate(self, skip: frozenset[PeerID]) -> None:
-        now, digest = self._fluid.now, self._cast.digest
-        for peer, node in self._cast.nodes.items():
-            if node is self or peer in skip:
+    def _locate(self, peers: Iterable[PeerID]) -> None:
+        nodes = self._cast.nodes
+        for peer in peers:
+            node = nodes[peer]
+            if node is self or (node.complete and self._taking.get(peer, 0) is None):
                 continue
             self.asked += 1
+            node.notice(self)
             holding = node.holding()
             if holding is None:
-                self._ranking.lacks(peer, digest, now)
                 self._holdings.pop(peer, None)
             else:
-                self._ranking.gained(peer, digest)
                 self._holdings[peer] = holding
+                if peer in self._taking:
+                    self._add(holding)
+
+    def notice(self, asker: Puller) -> None:
+        """Who asks for the blob while we pull it will soon have something of it."""
+        if self._begun and not self.complete and asker.peer.id not in self._holdings:
+            self._noticed.add(asker.peer.id)
 
     def _feed(self) -> None:
+        pullers = [peer for peer, holding in self._holdings.items() if not holding.complete]
+        nodes = self._cast.nodes
+        trips = {peer: round_trip(self.host, nodes[peer].host) for peer in self._holdings}
+        self._dispatch.share(self._shares.among(pullers, trips))
         room = self._breadth.allowed - len(self._taking)
-        for attempt in self._ranking.attempts(self._holdings.values(), self._fluid.now):
-            for holding in attempt.active + attempt.spare:
-                if holding.peer.id in self._taking:
-                    self._add(holding)
-                elif room > 0:
-                    self._add(holding)
-                    room -= 1
+        if room > 0:
+            for attempt in self._ranking.attempts(self._holdings.values(), self._fluid.now):
+                for holding in attempt.active + attempt.spare:
+                    if room > 0 and holding.peer.id not in self._taking:
+                        self._add(holding)
+                        room -= 1
         self._turn()
 
     def _add(self, holding: Holding) -> None:
         peer = holding.peer.id
+        new = peer not in self._taking
         self._taking[peer] = holding.have
+        self._news[peer] = self._fluid.now
         self._trust.claim(peer, complete=holding.complete)
-        self._dispatch.add_source(peer, self._fluid.now, holding.have)
+        if new:
+            self._dispatch.add_source(peer, self._fluid.now, holding.have)
+        self._dispatch.update_source(peer, holding.have)
+        if holding.complete:
+            self._dispatch.gave(peer, self._cast.nodes[peer].server.giving.told)
         wanted = self._cast.rules.fetch.pull.lists_wanted
         if holding.complete and peer not in self._listed and len(self._listed) < wanted:
             self._listed.add(peer)
@@ -230,7 +233,9 @@ class Puller:
         if self.complete or self._turning:
             return
         now, dispatch, self._turning = self._fluid.now, self._dispatch, True
-        self._catch_up()
+        if now > self._caught_up + 0.25:
+            self._caught_up = now
+            self._catch_up()
         for action in dispatch.due(now):
             self._carry_out(action)
         for span in dispatch.next(now):
@@ -292,9 +297,10 @@ class Puller:
 
     def _hang_up(self, lane: Lane) -> None:
         assert lane.flow is not None
-        self._cast.nodes[lane.spans[0].peer].uploads -= 1
-        self._fluid.end(lane.flow)
-        lane.flow = None
+        flow, lane.flow = lane.flow, None
+        self._fluid.end(flow)
+        span = lane.spans[0]
+        self._cast.nodes[span.peer].server.over(self.peer.id, int(flow.at) - span.range.start)
 
     def _ask(self, span: Span) -> None:
         lane, there = self._lanes.get(span.peer), round_trip(self.host, self._cast.nodes[span.peer].host)
@@ -307,19 +313,29 @@ class Puller:
             self._fluid.after(trips * there, partial(self._answer, lane, span))
 
     def _answer(self, lane: Lane, span: Span) -> None:
-        """The peer answers: with bytes, or that it serves enough others."""
-        if lane.closed or not lane.spans or lane.spans[0] is not span:
+        """The request arrives: it is served, waits its turn, or is refused."""
+        if not self.awaits(lane, span):
             return
-        node, limits = self._cast.nodes[span.peer], self._cast.rules.limits
-        if node.uploads >= limits.uploads:
+        node = self._cast.nodes[span.peer]
+        node.notice(self)
+        node.server.ask(Asked(self, lane, span))
+
+    def refuse(self, lane: Lane, span: Span, after: float) -> None:
+        """A peer serves enough others, or had rather send something else."""
+        if self.awaits(lane, span):
             self.refused += 1
+            self._learn(self._cast.nodes[span.peer])
             self._over(lane)
-            self._dispatch.failed(span.id, self._fluid.now, Fault.BUSY, limits.busy)
+            self._dispatch.failed(span.id, self._fluid.now, Fault.BUSY, after)
             self._turn()
-            return
-        if self._cast.rules.fresh:
-            self._learn(node)
-        node.uploads += 1
+
+    def awaits(self, lane: Lane, span: Span) -> bool:
+        """Is this what is to come next on the lane?"""
+        return not lane.closed and bool(lane.spans) and lane.spans[0] is span
+
+    def streams(self, lane: Lane, span: Span, node: Puller) -> None:
+        """A peer begins to send."""
+        self._learn(node)
         grain = self._grains.grain
         step = grain if self._grains.count > 1 else max(1, self._grains.size)
         passed = partial(self._passed, lane)
@@ -330,8 +346,7 @@ class Puller:
         holding = node.holding()
         if holding is not None and node.peer.id in self._taking:
             self._holdings[node.peer.id] = holding
-            self._taking[node.peer.id] = holding.have
-            self._dispatch.update_source(node.peer.id, holding.have)
+            self._add(holding)
 
     def _passed(self, lane: Lane, flow: Flow) -> None:
         self._take(lane, flow)
@@ -384,9 +399,8 @@ class Puller:
         for grain in judgement.accepted:
             self._dispatch.verified(grain, self._fluid.now)
         self._note_fit(judgement.accepted)
-        if self._cast.rules.last_first:
-            for grain in self._trust.wanted():
-                self._dispatch.prefer(grain)
+        for grain in self._trust.wanted():
+            self._dispatch.prefer(grain)
         return judgement.accepted
 
     def _finish(self) -> None:

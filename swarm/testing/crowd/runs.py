@@ -74,6 +74,7 @@ def run(
     for host in hosts:
         node = Puller(cast, host, Random(f"{seed} {host.number}"), complete=host.number < holders)
         cast.nodes[node.peer.id] = node
+    cast.peers.extend(cast.nodes)
     pullers = [node for node in cast.nodes.values() if not node.complete]
     for node in pullers:
         fluid.after(random.uniform(0.0, spread), node.begin)
