@@ -80,18 +80,13 @@ def table(outcomes: list[Outcome]) -> str:
 Mutants
 =======
 
-<<<<<<< HEAD
 Made by ``make mutants``, about a quarter of an hour of two cores. Each row is a deliberate fault, switched
 on by the test kit alone (production code has no switch), and the first test that noticed.
-=======
-Made by ``make mutants``, a quarter of an hour of two cores. Each row is a deliberate fault, switched on by
-the test kit alone (production code has no switch), and the first test that noticed.
->>>>>>> c8e1a91 (WIP)
 {killed} of {len(outcomes)} were killed.
 
 The last column is the simulated swarm: how many seeds until one of them breaks a promise, counted three
 times, from seed 0, 10,000 and 20,000 on, up to {most} seeds each (``make mutants SEEDS=500`` tries longer).
-After a count that found nothing there is no other. Why it does not see what others kill stands behind.
+After a count that found nothing there is no other. Behind it stands what it takes, as far as we know.
 
 .. list-table::
    :header-rows: 1
@@ -115,10 +110,9 @@ After a count that found nothing there is no other. Why it does not see what oth
 
 def seeds(outcome: Outcome) -> str:
     """How many it takes, for the table."""
-    if outcome.seen is None:
-        return "not tried"
-    why = outcome.mutant.unseen if None in outcome.seen.needed else ""
-    return f"{outcome.seen}: {why}" if why else f"{outcome.seen}"
+    seen = "not tried" if outcome.seen is None else f"{outcome.seen}"
+    why = outcome.mutant.unseen if outcome.seen is None or None in outcome.seen.needed else ""
+    return f"{seen}: {why}" if why else seen
 
 
 def main() -> int:

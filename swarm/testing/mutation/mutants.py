@@ -57,6 +57,7 @@ _ALL = (
         "                self._disk.sync_volume(volume)\n",
         "                pass\n",
         _storage("group"),
+        unseen="so few clients rarely make a group of several that a power cut meets",
     ),
     Mutant(
         "named-after-a-failed-sync",
@@ -68,6 +69,7 @@ _ALL = (
         """        candidates[0].error = e
 """,
         _storage("group"),
+        unseen="takes a group of several and a failed sync of one of them",
     ),
     Mutant(
         "no-directory-fsync",
@@ -85,6 +87,7 @@ _ALL = (
 """,
         "",
         _storage("publish", "faults"),
+        unseen="takes two PUTs of one blob at one node and a power cut before the first is synced",
     ),
     Mutant(
         "existing-blob-believed",
@@ -93,6 +96,7 @@ _ALL = (
         "if self._sha512.digest_of(fd, blob.size) == blob.digest:",
         "if True:",
         ("tests/contracts",),
+        unseen="takes a PUT of the very blob that rotted at this node",
     ),
     Mutant(
         "failed-fsync-forgotten",
@@ -101,6 +105,7 @@ _ALL = (
         "if broken or (sync and error.errno not in _NOT_SYNCED_YET):",
         "if broken:",
         _storage("faults", "publish", "filesystem"),
+        unseen="takes a failed sync, then a PUT, then a power cut, all at one node",
     ),
     Mutant(
         "journal-before-data",
@@ -113,6 +118,7 @@ _ALL = (
         """        if not entries:
 """,
         _storage("partial", "faults", "journal"),
+        unseen="a journaled grain is hashed again before it counts; what is lost is fetched again",
     ),
     Mutant(
         "journal-not-synced",
@@ -123,6 +129,7 @@ _ALL = (
 """,
         "",
         _storage("partial", "faults", "journal"),
+        unseen="it costs bytes that are fetched again, and a kill loses nothing that was written",
     ),
     Mutant(
         "torn-journal-believed",
@@ -131,6 +138,7 @@ _ALL = (
         "if not hmac.compare_digest(check, _check(self.salt, _NUMBER.pack(number) + body)):",
         "if False:",
         _storage("journal", "partial"),
+        unseen="what a record names is hashed again before it counts",
     ),
     Mutant(
         "journal-believed-unseen",
@@ -139,6 +147,7 @@ _ALL = (
         "return (mark.start, mark.end) if end == mark.end else None",
         "return (mark.start, mark.end)",
         (*_storage("partial"), "tests/services/test_fetcher.py", "tests/contracts"),
+        unseen="as long as order and records are right, what they name is there",
     ),
     Mutant(
         "hint-not-durable",
@@ -147,6 +156,7 @@ _ALL = (
         "        await self._hint_store.add(digest, wanted)\n",
         "",
         ("tests/services/test_replicator.py",),
+        unseen="takes a crash between a 202 and its copy",
     ),
     Mutant(
         "quota-counts-nothing-under-way",
@@ -155,6 +165,7 @@ _ALL = (
         "self._totals.bytes + self.reserved + length > quota",
         "self._totals.bytes + length > quota",
         (*_storage("filesystem"), "tests/contracts"),
+        unseen="no simulated node has a quota",
     ),
     Mutant(
         "old-copy-never-proven",
@@ -163,6 +174,7 @@ _ALL = (
         "and abs(self._clock.seconds() - row.verified_at) < self._settings.verify_after",
         "",
         _storage("filesystem", "proving_reader"),
+        unseen="takes rot in a copy that has grown old by a jump of the clock",
     ),
     Mutant(
         "catalog-not-synced",
@@ -171,6 +183,7 @@ _ALL = (
         "{'FULL' if durable else 'NORMAL'}",
         "NORMAL",
         _CRASH,
+        unseen="takes a power cut between a hint or tombstone and its delivery",
     ),
     Mutant(
         "unclean-start-believed",
@@ -179,6 +192,7 @@ _ALL = (
         "        self.doubts += not clean\n",
         "",
         _CRASH,
+        unseen="a wrong count breaks no promise to anybody outside",
     ),
     Mutant(
         "failed-sync-of-the-catalog-forgotten",
@@ -187,6 +201,7 @@ _ALL = (
         'if getattr(e, "extendedresult", apsw.SQLITE_IOERR) in _LOST:',
         "if False:",
         ("tests/crash/test_kth_call.py",),
+        unseen="takes a failed sync of the log, a hint behind it and a power cut",
     ),
     Mutant(
         "log-not-renewed",
@@ -195,6 +210,7 @@ _ALL = (
         "            self._renew_log()\n",
         "",
         ("tests/crash/test_kth_call.py",),
+        unseen="takes a failed sync of the log, a kill, a hint and a power cut, in this order",
     ),
     Mutant(
         "tombstone-after-removal",
@@ -205,6 +221,7 @@ _ALL = (
             await self._tombstones.bury(digest, generation, sorted(peers))
 """,
         _CRASH,
+        unseen="takes a crash between the two",
     ),
     Mutant(
         "deletion-not-synced",
@@ -213,6 +230,7 @@ _ALL = (
         "            self._steps.sync_directory(directory)\n            self._changed(digest)\n",
         "            self._changed(digest)\n",
         _CRASH,
+        unseen="the tombstone is, and the next start removes the copy again",
     ),
     Mutant(
         "pull-forgotten-before-it-is-a-blob",
@@ -232,6 +250,7 @@ _ALL = (
         "        sync_directory(path.parent)\n",
         "",
         ("tests/crash/test_identity.py",),
+        unseen="identities are made before a run begins",
     ),
     # -- proof ------------------------------------------------------------------
     Mutant(
@@ -241,6 +260,7 @@ _ALL = (
         "if self._expect is not None and digest != self._expect:",
         "if False:",
         ("tests/contracts", "tests/storage/test_filesystem.py"),
+        unseen="simulated clients put what they say",
     ),
     Mutant(
         "short-body-kept",
@@ -249,6 +269,7 @@ _ALL = (
         "if self._length is not None and self.received != self._length:",
         "if False:",
         ("tests/contracts", "tests/storage/test_filesystem.py"),
+        unseen="simulated clients send what they declare, or break off",
     ),
     Mutant(
         "no-verification",
@@ -265,6 +286,7 @@ _ALL = (
         "return grain >= self._proven_from",
         "return grain < self.grains.count - self._proven_from",
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
+        unseen="only the order in which grains are proven; each is proven all the same",
     ),
     Mutant(
         "one-list-is-enough",
@@ -273,6 +295,7 @@ _ALL = (
         "return self._working is not None and len(self._working.supporters) >= 2 and len(self._claims) == 1",
         "return self._working is not None and len(self._claims) == 1",
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
+        unseen="takes a liar with a list of its own whose grains nobody else has contradicted yet",
     ),
     Mutant(
         "ban-by-participation",
@@ -286,6 +309,7 @@ _ALL = (
                 self._blame(found, sender, grain, ends)
 """,
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
+        unseen="takes a bad grain of which an honest peer sent a part",
     ),
     Mutant(
         "relay-convicted",
@@ -294,6 +318,7 @@ _ALL = (
         "if own is not None and peer in self.parties.whole:",
         "if own is not None:",
         ("tests/core/test_trust.py", "tests/core/test_trust_worlds.py"),
+        unseen="takes a node that passes on a liar's grain before it finds out",
     ),
     Mutant(
         "relay-not-noted",
@@ -305,6 +330,7 @@ _ALL = (
 """,
         "        if False:\n",
         ("tests/services/test_passing.py",),
+        unseen="takes a node that passes on a liar's grain before it finds out",
     ),
     Mutant(
         "relay-known-too-late",
@@ -313,6 +339,7 @@ _ALL = (
         "        self._hear(answer, events)\n",
         "",
         ("tests/peering/test_http1.py", "tests/peering/test_contract.py"),
+        unseen="takes a node that passes on a liar's grain before it finds out",
     ),
     Mutant(
         "taken-back-passed-on",
@@ -321,6 +348,7 @@ _ALL = (
         "if any(self._touched.overlap(span.start, span.stop)):",
         "if False:",
         ("tests/services/test_passing.py",),
+        unseen="what was passed on is proven by who gets it, too",
     ),
     Mutant(
         "holders-by-claim",
@@ -329,6 +357,7 @@ _ALL = (
         "            if theirs != ours:\n",
         "            if False:\n",
         ("tests/services/test_replicator.py",),
+        unseen="takes a liar among the few that are asked to hold a copy",
     ),
     Mutant(
         "our-rot-their-fault",
@@ -337,6 +366,7 @@ _ALL = (
         "if await self._ours_is_right(info, *wrong):",
         "if True:",
         ("tests/services/test_replicator.py",),
+        unseen="takes a challenge about a copy of ours that has just rotted",
     ),
     Mutant(
         "two-lists-forgiven",
@@ -345,6 +375,7 @@ _ALL = (
         "if self._own[peer].midstates != midstates:",
         "if False:",
         ("tests/core/test_trust.py",),
+        unseen="such a liar costs bytes, within their bound, or is caught by what it sends",
     ),
     Mutant(
         "last-bytes-before-proof",
@@ -353,6 +384,7 @@ _ALL = (
         "return first == stop or self._pull.beyond_doubt(ByteRange(first, stop))",
         "return True",
         ("tests/services/test_reading.py", "tests/services/test_fetcher.py"),
+        unseen="takes a list that proves wrong when all but the last bytes were read",
     ),
     Mutant(
         "taken-back-in-silence",
@@ -361,6 +393,7 @@ _ALL = (
         "if any(run.start < span.stop and span.start < run.stop for run in self._given):",
         "if False:",
         ("tests/services/test_reading.py", "tests/services/test_fetcher.py"),
+        unseen="takes bytes that prove wrong while somebody reads them",
     ),
     Mutant(
         "conviction-forgotten",
@@ -369,6 +402,7 @@ _ALL = (
         "if record is not None and digest not in record.verified:",
         "if False:",
         ("tests/core/test_standing.py",),
+        unseen="a liar that is asked again costs bytes, within their bound",
     ),
     Mutant(
         "no-advice",
@@ -377,6 +411,7 @@ _ALL = (
         '        self._tasks.start("advising a peer", self._advise(peer, proof))\n',
         "",
         ("tests/services/test_proving.py",),
+        unseen="the next proof of the copy finds it, too",
     ),
     Mutant(
         "lanes-believed",
@@ -385,6 +420,7 @@ _ALL = (
         "if lanes.kernels and self_test(lanes, library):",
         "if lanes.kernels:",
         ("tests/hashing/test_lanes.py",),
+        unseen="the kernels are right here; only a test can make one err",
     ),
     Mutant(
         "lanes-crossed",
@@ -402,6 +438,7 @@ _ALL = (
         "        self.free(flight.at, flight.stop)\n\n    def free",
         "\n    def free",
         ("tests/core/test_dispatch.py", "tests/core/test_pulls.py"),
+        unseen="a pull that lacks it is tried again as a whole",
     ),
     Mutant(
         "rejected-grain-lost",
@@ -410,6 +447,7 @@ _ALL = (
         "        self.parole[grain] = None\n        return lost\n",
         "        return lost\n",
         ("tests/core/test_dispatch.py", "tests/core/test_pulls.py"),
+        unseen="a pull that lacks it is tried again as a whole",
     ),
     Mutant(
         "single-flight-leak",
@@ -459,6 +497,7 @@ _ALL = (
         "lacking = [peer for peer in candidates if copies.get(peer) is Copy.LACKING]",
         "lacking = [peer for peer in candidates if copies.get(peer) in (None, Copy.LACKING)]",
         ("tests/core/test_replication.py",),
+        unseen="it costs bytes, and no promise",
     ),
     Mutant(
         "old-tombstone-removes-new-copy",
@@ -467,6 +506,7 @@ _ALL = (
         "if generation <= self._tombstones.generation(digest):",
         "if False:",
         ("tests/services/test_deletion.py", "tests/peering"),
+        unseen="takes a PUT of what was deleted, and a late tombstone",
     ),
     Mutant(
         "late-push-undoes-deletion",
@@ -475,6 +515,7 @@ _ALL = (
         "if generation < self._tombstones.generation(digest):",
         "if False:",
         ("tests/services/test_deletion.py", "tests/peering"),
+        unseen="takes a deletion while a push of the same blob is under way",
     ),
     Mutant(
         "tombstone-not-owed",
@@ -500,6 +541,7 @@ _ALL = (
         "if conditions.if_range is not None and conditions.if_range.strip() != etag:",
         "if False:",
         ("tests/web/test_ranges.py",),
+        unseen="simulated clients resume nothing",
     ),
     Mutant(
         "expired-token",
@@ -508,6 +550,7 @@ _ALL = (
         "if g.until is None or now < g.until]",
         "]",
         ("tests/api/test_tokens.py",),
+        unseen="simulated nodes ask for no token",
     ),
     Mutant(
         "any-purpose",
@@ -516,6 +559,7 @@ _ALL = (
         "        if lacking:\n",
         "        if False:\n",
         ("tests/peering/test_admission.py", "tests/peering/test_tls.py"),
+        unseen="simulated identities are all proper",
     ),
     Mutant(
         "any-host",
@@ -524,6 +568,7 @@ _ALL = (
         "if host is not None and (refusal := host_refusal(certificate, host)):",
         "if host is not None and (refusal := None):",
         ("tests/peering/test_admission.py", "tests/peering/test_tls.py"),
+        unseen="simulated identities are all proper",
     ),
     Mutant(
         "revocation-ignored",
@@ -532,6 +577,7 @@ _ALL = (
         "        flags |= crypto.X509StoreFlags.CRL_CHECK\n",
         "",
         ("tests/peering/test_admission.py", "tests/peering/test_tls.py"),
+        unseen="simulated identities are all proper",
     ),
     Mutant(
         "coded-answer-taken",
@@ -540,6 +586,7 @@ _ALL = (
         'if response.headers.hasHeader("Content-Encoding"):',
         "if False:",
         ("tests/peering/test_exchange.py", "tests/peering/test_client.py"),
+        unseen="the bytes fail their proof all the same",
     ),
     Mutant(
         "endless-answer",
@@ -548,6 +595,7 @@ _ALL = (
         "if len(self._collected) > self._limit and not self._done.called:",
         "if False:",
         ("tests/peering/test_exchange.py", "tests/peering/test_client.py"),
+        unseen="takes an endless answer; what follows the limit is refused by others, too",
     ),
     Mutant(
         "unverified-grains-served",
@@ -556,6 +604,7 @@ _ALL = (
         "not all(part.have.covers(each.start, each.stop) for each in selection.parts)",
         "False",
         ("tests/peering/test_server.py", "tests/peering/test_contract.py"),
+        unseen="peers ask only for what a holder says it has verified",
     ),
 )
 
