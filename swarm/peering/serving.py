@@ -105,11 +105,12 @@ class Serving:
         blob = self._blobs.pop(digest, None)
         if blob is None or (blob.turns.idle and now > blob.asked + limits.forget):
             blob = _Blob(Turns(limits.per_blob, limits.uploads, limits.waiting), Giving(size))
+        if len(self._blobs) >= _REMEMBERED:
+            idle = next((each for each, other in self._blobs.items() if other.turns.idle), None)
+            if idle is not None:
+                del self._blobs[idle]
         self._blobs[digest] = blob
         blob.asked = now
-        oldest = next(iter(self._blobs))
-        if len(self._blobs) > _REMEMBERED and not (kept := self._blobs.pop(oldest)).turns.idle:
-            self._blobs[oldest] = kept
         return blob
 
     def _serve(self, blob: _Blob) -> None:
