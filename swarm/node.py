@@ -388,7 +388,7 @@ class Node(Service):
 
     def _introduce(self) -> Introduction:
         me = self.whereabouts.describe()
-        return Introduction(me.name, self.config.cluster, me.public_addr, me.mgmt_addr)
+        return Introduction(me.name, self.config.cluster, me.public_addr, me.mgmt_addr, me.others)
 
 
 async def _maybe(result: Any) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from itertools import islice
 from random import Random
 from typing import TypeGuard
 
 from attrs import define, evolve, field, frozen
 
 from swarm.core.backoff import Backoff
+from swarm.model.messages import MOST_ADDRESSES
 from swarm.model.peers import Address, Peer, PeerID
 
 #: Failed greetings are repeated within seconds at first, every five minutes in the end.
@@ -59,7 +61,7 @@ class RosterSettings:
     forget_after: float = 7 * 24 * 3600.0
     strikes: int = 2
     gossip: int = 64
-    addresses: int = 3
+    addresses: int = MOST_ADDRESSES
     peers: int = 1024
     backoff: Backoff = GREETING_BACKOFF
 
@@ -157,13 +159,29 @@ class Roster:
         who = Peer(peer, name, address, public_url)
         return self._heard(who, max(target.source, Knowledge.GREETED), now) and news
 
-    def greeted(self, peer: PeerID, name: str, address: Address, now: float, *, public_url: str = "") -> bool:
+    def told(self, peer: PeerID, addresses: Iterable[Address], now: float) -> None:
+        """Where else a peer says it can be reached: hints, greeted once where we know it no longer works."""
+        for address in islice(addresses, self.settings.addresses):
+            if peer in self._entries:
+                self._learn(address, peer, Knowledge.GREETED, now, further=True)
+
+    def greeted(
+        self,
+        peer: PeerID,
+        name: str,
+        address: Address,
+        now: float,
+        *,
+        public_url: str = "",
+        others: Iterable[Address] = (),
+    ) -> bool:
         """
         Somebody greeted us, its identity proven, the address only claimed.
 
         While it is alive at one address, another that it claims is greeted before it replaces the first.
         Two may claim one address for a moment: the answer to the greeting decides.
 
+        :param others: see :meth:`told`.
         :return: see :meth:`answered`.
         """
         if peer == self.me:
@@ -180,7 +198,9 @@ class Roster:
         else:
             address = known.peer.address
         where = address if known is None or news else known.peer.address
-        return self._heard(Peer(peer, name, where, public_url), Knowledge.GREETED, now) and news
+        heard = self._heard(Peer(peer, name, where, public_url), Knowledge.GREETED, now)
+        self.told(peer, others, now)
+        return heard and news
 
     def gossip(self, rumors: Iterable[tuple[PeerID, str, Address]], now: float) -> int:
         """
@@ -299,8 +319,14 @@ class Roster:
             del self._entries[rumor]
         return rumor is not None
 
-    def _learn(self, address: Address, peer: PeerID, source: Knowledge, now: float) -> bool:
-        """Keep a claimed address if it may be dialled and there is room for it."""
+    def _learn(
+        self, address: Address, peer: PeerID, source: Knowledge, now: float, *, further: bool = False
+    ) -> bool:
+        """
+        Keep a claimed address if it may be dialled and there is room for it.
+
+        :param further: it is not the one the peer prefers, and takes no place but of one that failed.
+        """
         target = self._targets.get(address)
         if target is not None:
             return target.owner in (None, peer) or not self._alive(target.owner, now)
@@ -315,7 +341,12 @@ class Roster:
                 return False
         elif len(same) >= self.settings.addresses:
             # It speaks for itself: what failed most often, or was learned first, makes room.
-            spare = [each for each in same if self._targets[each].source is not Knowledge.CONFIGURED]
+            spare = [
+                each
+                for each in same
+                if self._targets[each].source is not Knowledge.CONFIGURED
+                and (self._targets[each].failures or not further)
+            ]
             if not spare:
                 return False
             del self._targets[max(spare, key=lambda each: self._targets[each].failures)]
@@ -336,11 +367,11 @@ class Roster:
         return Condition.ALIVE
 
     def _spare(self, address: Address, target: _Target, now: float) -> bool:
-        """Is it another way to a peer that is alive where we know it?"""
+        """Is it another way to a peer that is alive where we know it, and did not fail there last?"""
         if target.source is Knowledge.CONFIGURED or not self._alive(target.owner, now):
             return False
         where = self._entries[target.owner].peer.address
-        return where != address and where in self._targets
+        return where != address and where in self._targets and not self._targets[where].failures
 
 
 def _unique(name: str, peer: PeerID, taken: set[str]) -> str:

@@ -20,6 +20,8 @@ from swarm.model.peers import Address, PeerID, parse_node_name
 GREETING_LIMIT = 4096
 #: Most bytes of a cluster document.
 DOCUMENT_LIMIT = 1 << 20
+#: Most addresses of its peer port that a node tells; others keep no more of one peer.
+MOST_ADDRESSES = 3
 _MOST_FIELDS = 16
 _MOST_PEERS = 2048
 _LATEST = 2**53  # what a JSON number holds exactly everywhere
@@ -59,18 +61,21 @@ class Greeting:
     :param public_addr: of the public HTTP API; empty if it has none that others could use.
     :param mgmt_addr: of the peer port; both as :func:`parse_advertised` lets through.
     :param full: asks for a full update in return.
+    :param others: further addresses of the peer port, at most ``MOST_ADDRESSES - 1``.
     """
 
     name: str
     public_addr: str
     mgmt_addr: str
     full: bool = False
+    others: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The form, urlencoded."""
-        form = {"name": self.name, "public-addr": self.public_addr, "mgmt-addr": self.mgmt_addr}
+        form = [("name", self.name), ("public-addr", self.public_addr)]
+        form += [("mgmt-addr", each) for each in (self.mgmt_addr, *self.others)]
         if self.full:
-            form["request-full-update"] = "true"
+            form.append(("request-full-update", "true"))
         return urlencode(form).encode()
 
     @classmethod
@@ -94,19 +99,22 @@ class Greeting:
             )
         except ValueError as e:
             raise Malformed("a greeting is an urlencoded form") from e
+        told = [value for key, value in pairs if key == "mgmt-addr"]
         form = dict(pairs)
-        if len(form) != len(pairs):
-            raise Malformed("a greeting says each thing once")
+        if len(form) + max(0, len(told) - 1) != len(pairs):
+            raise Malformed("a greeting says each thing but mgmt-addr once")
         if not {"name", "public-addr", "mgmt-addr"} <= form.keys():
             raise Malformed("name, public-addr and mgmt-addr are required")
         full = form.get("request-full-update", "false")
         if full not in ("true", "false"):
             raise Malformed("request-full-update is true or false")
+        mgmt_addr, *others = _addresses(told, "mgmt-addr")
         return cls(
             parse_node_name(form["name"]),
             _optional_address(form["public-addr"]),
-            parse_advertised(form["mgmt-addr"]),
+            mgmt_addr,
             full == "true",
+            tuple(others),
         )
 
 
@@ -115,6 +123,7 @@ class Node:
     """One node in a cluster document.
 
     :param last_alive: when the document's author last heard of it, in seconds since 1970; 0 for never.
+    :param others: see :class:`Greeting`.
     """
 
     name: str
@@ -122,14 +131,17 @@ class Node:
     public_addr: str
     mgmt_addr: str
     last_alive: int = 0
+    others: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The object of the document."""
+        """The object of the document; ``MgmtAddrs``, if there, begins with ``MgmtAddr``."""
+        more = {"MgmtAddrs": [self.mgmt_addr, *self.others]} if self.others else {}
         return {
             "Name": self.name,
             "ID": self.id.hex,
             "PublicAddr": self.public_addr,
             "MgmtAddr": self.mgmt_addr,
+            **more,
             "LastAlive": self.last_alive,
         }
 
@@ -140,12 +152,17 @@ class Node:
         last_alive = table.get("LastAlive", 0)
         if type(last_alive) is not int or not 0 <= last_alive <= _LATEST:
             raise Malformed("LastAlive is a number of seconds")
+        mgmt_addr = parse_advertised(_text(table, "MgmtAddr"))
+        first, *others = _addresses(table.get("MgmtAddrs", [mgmt_addr]), "MgmtAddrs")
+        if first != mgmt_addr:
+            raise Malformed("MgmtAddrs begins with MgmtAddr")
         return cls(
             parse_node_name(_text(table, "Name")),
             PeerID.parse(_text(table, "ID")),
             _optional_address(_text(table, "PublicAddr")),
-            parse_advertised(_text(table, "MgmtAddr")),
+            mgmt_addr,
             last_alive,
+            tuple(others),
         )
 
 
@@ -217,6 +234,17 @@ def _text(table: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise Malformed(f"{key} is a string")
     return value
+
+
+def _addresses(value: object, what: str) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_ADDRESSES:
+        raise Malformed(f"{what}: 1 to {MOST_ADDRESSES} addresses")
+    if not all(isinstance(each, str) for each in value):
+        raise Malformed(f"{what}: addresses are strings")
+    told = [parse_advertised(each) for each in value]
+    if len(set(told)) != len(told):
+        raise Malformed(f"{what}: each address once")
+    return told
 
 
 def _optional_address(text: str) -> str:

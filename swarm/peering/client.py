@@ -53,6 +53,7 @@ class Introduction:
     cluster: str
     public_addr: str
     mgmt_addr: str
+    others: tuple[str, ...] = ()
 
 
 @implementer(IPeerClient)
@@ -217,7 +218,7 @@ class PeerClient:
             "POST",
             "/cluster/",
             {CLUSTER: us.cluster, "Content-Type": "application/x-www-form-urlencoded"},
-            Greeting(us.name, us.public_addr, us.mgmt_addr, full).encode(),
+            Greeting(us.name, us.public_addr, us.mgmt_addr, full, us.others).encode(),
             limit=limits.document,
             silence=limits.silence,
             total=limits.answer,

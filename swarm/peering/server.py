@@ -232,7 +232,12 @@ class PeerServer:
         greeting = Greeting.decode(request.content.read())
         remote_host = str(getattr(request.client, "host", ""))
         self._membership.greeted(
-            self._sender(request), greeting.name, greeting.public_addr, greeting.mgmt_addr, remote_host
+            self._sender(request),
+            greeting.name,
+            greeting.public_addr,
+            greeting.mgmt_addr,
+            remote_host,
+            greeting.others,
         )
         return self._json(request, self._membership.document())
 

@@ -209,16 +209,27 @@ class Membership:
 
     # -- what is told -------------------------------------------------------------------
 
-    def greeted(self, peer: PeerID, name: str, public_addr: str, mgmt_addr: str, remote_host: str) -> None:
+    def greeted(
+        self,
+        peer: PeerID,
+        name: str,
+        public_addr: str,
+        mgmt_addr: str,
+        remote_host: str,
+        others: Iterable[str] = (),
+    ) -> None:
         """
         A node, its identity proven, introduced itself.
 
         :param remote_host: the IP address it called from: stands in for an address without a host.
+        :param others: where else it says it can be reached.
         :raises Malformed: a name or address that is none.
         """
         address = advertised_address(parse_advertised(mgmt_addr), remote_host)
+        more = [advertised_address(parse_advertised(each), remote_host) for each in others]
         url = _url(public_addr, remote_host)
-        if self._roster.greeted(peer, parse_node_name(name), address, self._clock.seconds(), public_url=url):
+        now = self._clock.seconds()
+        if self._roster.greeted(peer, parse_node_name(name), address, now, public_url=url, others=more):
             self._welcome(peer)
 
     # -- inside ---------------------------------------------------------------------------
@@ -269,12 +280,13 @@ class Membership:
         now = self._clock.seconds()
         url = _url(document.me.public_addr, address.host)
         news = self._roster.answered(address, peer, document.me.name, now, public_url=url)
-        rumors = []
-        for node in document.peers:
-            try:
-                rumors.append((node.id, node.name, Address.parse(node.mgmt_addr)))
-            except Malformed:
-                continue  # it knows where the node sees it, we don't
+        if document.me.others:
+            self._roster.told(peer, _elsewhere((document.me.mgmt_addr, *document.me.others)), now)
+        rumors = [
+            (node.id, node.name, where)
+            for node in document.peers
+            for where in _elsewhere((node.mgmt_addr, *node.others))
+        ]
         self._roster.gossip(rumors, now)
         if news:
             self._welcome(peer)
@@ -306,6 +318,11 @@ def parse_peer_list(text: str) -> tuple[Address, ...]:
             except Malformed as e:
                 raise Malformed(f"line {number}: {e}") from e
     return tuple(addresses)
+
+
+def _elsewhere(told: Iterable[str]) -> list[Address]:
+    """Addresses with a host: where ``:port`` is, only who was greeted so knows."""
+    return [Address.parse(each) for each in told if not each.startswith(":")]
 
 
 def _url(public_addr: str, host: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from swarm.core.addresses import AddressPolicy, is_loopback
-from swarm.model.messages import Node
+from swarm.model.messages import MOST_ADDRESSES, Node
 from swarm.model.peers import Address, PeerID
 
 _WILDCARDS = ("", "0.0.0.0", "::")
@@ -46,7 +46,12 @@ class Whereabouts:
     def describe(self) -> Node:
         """This node's part of the cluster document and its greetings."""
         return Node(
-            self._name, self._me(), self._public_addr(), self._peer_addr(), int(self._clock.seconds())
+            self._name,
+            self._me(),
+            self._public_addr(),
+            self._peer_addr(),
+            int(self._clock.seconds()),
+            self._other_addrs(),
         )
 
     def public_url(self) -> str:
@@ -73,6 +78,10 @@ class Whereabouts:
             return str(self._advertise[0])
         host, port = _listening(self.peer)
         return f":{port}" if host in _WILDCARDS else str(Address(host, port))
+
+    def _other_addrs(self) -> tuple[str, ...]:
+        """What else the operator named, as much of it as others keep."""
+        return tuple(dict.fromkeys(map(str, self._advertise)))[1:MOST_ADDRESSES]
 
     def _public_addr(self) -> str:
         """``host:port`` of the public API for others, ``:port``, or nothing."""

@@ -176,6 +176,41 @@ class TestGreeted:
         assert sorted(roster.due(9999)) == [at(1), at(2), at(3)]
 
 
+class TestFurtherAddresses:
+    def test_they_are_greeted_when_the_one_in_use_fails_and_the_one_that_answers_is_used(
+        self, roster: Roster
+    ) -> None:
+        assert roster.greeted(A, "a", at(1), 0, others=[at(2)])
+        assert roster.due(0) == (at(1),)
+        roster.failed(at(1), "nobody there", 1)
+        assert roster.due(1) == (at(2),)
+        assert not roster.answered(at(2), A, "a", 2)
+        assert only(roster, 2).peer.address == at(2)
+        assert roster.due(3) == ()
+        roster.greeted(A, "a", at(1), 9, others=[at(2)])
+        assert only(roster, 9).peer.address == at(2)
+        roster.failed(at(2), "now it is this one", 40)
+        assert roster.due(40) == (at(1),)
+
+    def test_they_are_hints_under_the_same_policy(self, roster: Roster) -> None:
+        roster.greeted(A, "a", at(1), 0, others=[LOOPBACK])
+        roster.failed(at(1), "nobody there", 1)
+        assert roster.due(1) == ()
+
+    def test_they_push_out_only_what_failed(self, roster: Roster) -> None:
+        roster.greeted(A, "a", at(1), 0, others=[at(2), at(3)])
+        roster.told(A, [at(4), at(5), at(6), at(7)], 0)
+        assert set(roster._targets) == {at(1), at(2), at(3)}
+        roster.failed(at(2), "nobody there", 1)
+        roster.told(A, [at(4), at(5)], 1)
+        assert set(roster._targets) == {at(1), at(3), at(4)}
+
+    def test_of_nobody_known_none_is_kept(self, roster: Roster) -> None:
+        roster.told(A, [at(1)], 0)
+        roster.told(ME, [at(1)], 0)
+        assert roster.due(0) == ()
+
+
 class TestTwoAtOneAddress:
     def test_the_one_that_answers_has_it_and_the_other_lives_elsewhere(self, roster: Roster) -> None:
         roster.greeted(A, "a", at(1), 0)

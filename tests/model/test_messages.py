@@ -12,6 +12,7 @@ from swarm.errors import Malformed
 from swarm.model.messages import (
     DOCUMENT_LIMIT,
     GREETING_LIMIT,
+    MOST_ADDRESSES,
     ClusterDocument,
     Greeting,
     Node,
@@ -28,13 +29,20 @@ addresses = st.one_of(
     st.builds("{}:{}".format, hosts, ports), st.builds("[{}]:{}".format, st.ip_addresses(v=6), ports)
 )
 public = st.one_of(st.just(""), addresses)
-greetings = st.builds(Greeting, names, public, addresses, st.booleans())
+several = st.lists(addresses, min_size=1, max_size=MOST_ADDRESSES, unique_by=parse_advertised)
+greetings = st.builds(
+    lambda name, public, where, full: Greeting(name, public, where[0], full, tuple(where[1:])),
+    names,
+    public,
+    several,
+    st.booleans(),
+)
 nodes = st.builds(
-    Node,
+    lambda name, peer, public, where, seen: Node(name, peer, public, where[0], seen, tuple(where[1:])),
     names,
     st.binary(min_size=32, max_size=32).map(PeerID),
     public,
-    addresses,
+    several,
     st.integers(0, 2**53),
 )
 documents = st.builds(
@@ -90,6 +98,12 @@ class TestGreeting:
     def test_an_update_is_asked_for_only_by_those_who_want_one(self) -> None:
         assert Greeting("a", "", "h:2").encode() == b"name=a&public-addr=&mgmt-addr=h%3A2"
 
+    def test_several_addresses_are_told_the_preferred_one_first(self) -> None:
+        greeting = Greeting("a", "", "h:2", True, (":3", "g:4"))
+        form = b"name=a&public-addr=&mgmt-addr=h%3A2&mgmt-addr=%3A3&mgmt-addr=g%3A4&request-full-update=true"
+        assert greeting.encode() == form
+        assert Greeting.decode(form) == greeting
+
     def test_fields_of_newer_nodes_are_skipped(self) -> None:
         form = b"name=a&public-addr=&mgmt-addr=h:2&request-full-update=false&color=red"
         assert Greeting.decode(form) == Greeting("a", "", "h:2")
@@ -103,6 +117,10 @@ class TestGreeting:
             b"name=a&mgmt-addr=h:2",
             b"public-addr=&mgmt-addr=h:2",
             b"name=a&name=a&public-addr=&mgmt-addr=h:2",
+            b"name=a&public-addr=&mgmt-addr=h:2&mgmt-addr=h:2",
+            b"name=a&public-addr=&mgmt-addr=h:2&mgmt-addr=",
+            b"name=a&public-addr=&mgmt-addr=h:1&mgmt-addr=h:2&mgmt-addr=h:3&mgmt-addr=h:4",
+            b"name=a&public-addr=&public-addr=&mgmt-addr=h:1&mgmt-addr=h:2",
             b"name=&public-addr=&mgmt-addr=h:2",
             b"name=a%0Ab&public-addr=&mgmt-addr=h:2",
             b"name=%ff&public-addr=&mgmt-addr=h:2",
@@ -153,6 +171,12 @@ class TestClusterDocument:
         assert document.to_json() == {"Name": "swarm", "Me": me, "Peers": {"b": other}}
         assert json.loads(document.encode()) == document.to_json()
 
+    def test_several_addresses_are_listed_beside_the_preferred_one(self) -> None:
+        value = Node("me", PeerID(bytes(32)), "", "h:2", 7, (":3",)).to_json()
+        assert (value["MgmtAddr"], value["MgmtAddrs"]) == ("h:2", ["h:2", ":3"])
+        assert Node.from_json(value).others == (":3",)
+        assert "MgmtAddrs" not in self.me.to_json()
+
     def test_what_newer_nodes_say_is_skipped_and_last_alive_may_be_missing(self) -> None:
         value = ClusterDocument("swarm", self.me).to_json()
         value["Color"] = value["Me"]["Color"] = "red"
@@ -173,6 +197,13 @@ class TestClusterDocument:
             (("Me", "PublicAddr"), None),
             (("Me", "PublicAddr"), "x"),
             (("Me", "MgmtAddr"), ""),
+            (("Me", "MgmtAddrs"), []),
+            (("Me", "MgmtAddrs"), "h:2"),
+            (("Me", "MgmtAddrs"), ["h:2", 3]),
+            (("Me", "MgmtAddrs"), ["h:2", "h"]),
+            (("Me", "MgmtAddrs"), ["h:2", "h:2"]),
+            (("Me", "MgmtAddrs"), ["h:3", "h:2"]),
+            (("Me", "MgmtAddrs"), ["h:2", "h:3", "h:4", "h:5"]),
             (("Me", "LastAlive"), -1),
             (("Me", "LastAlive"), 1.5),
             (("Me", "LastAlive"), True),

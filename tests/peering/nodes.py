@@ -73,12 +73,22 @@ class Membership:
     cluster: str
     greetings: list[tuple[PeerID, str, str, str, str]] = field(factory=list)
     joined: list[Address] = field(factory=list)
+    others: list[tuple[str, ...]] = field(factory=list)
 
     def document(self) -> dict[str, Any]:
         return {"Name": self.cluster, "Me": {"Name": self.name}, "Peers": {}}
 
-    def greeted(self, peer: PeerID, name: str, public_addr: str, mgmt_addr: str, remote_host: str) -> None:
+    def greeted(
+        self,
+        peer: PeerID,
+        name: str,
+        public_addr: str,
+        mgmt_addr: str,
+        remote_host: str,
+        others: tuple[str, ...] = (),
+    ) -> None:
         self.greetings.append((peer, name, public_addr, mgmt_addr, remote_host))
+        self.others.append(others)
 
     async def join(self, address: Address) -> None:
         if address.port == 1:

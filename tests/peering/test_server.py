@@ -320,6 +320,9 @@ async def test_greetings(node: Node, asker: Node) -> None:
     assert (answer.status, json.loads(answer.body)["Name"]) == (200, "test")
     me: PeerID = asker.credentials.peer_id
     assert node.membership.greetings == [(me, "alpha", "a.example:80", ":7041", "127.0.0.1")]
+    several = form + b"&mgmt-addr=b.example%3A7041"
+    assert (await ask(asker, node, "POST /cluster/", body=several)).status == 200
+    assert node.membership.others == [(), ("b.example:7041",)]
     for bad in (b"", b"name=alpha", form + b"&name=beta", b"name=%ff&public-addr=&mgmt-addr=x:1"):
         assert (await ask(asker, node, "POST /cluster/", body=bad)).status == 400
 

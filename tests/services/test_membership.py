@@ -16,7 +16,7 @@ from swarm.core.addresses import AddressPolicy
 from swarm.core.roster import Roster
 from swarm.errors import Fault, LocalError, Malformed, PeerError, StoreFailed
 from swarm.model.digest import Digest
-from swarm.model.messages import Node
+from swarm.model.messages import ClusterDocument, Node
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.services.membership import Membership, MembershipSettings, parse_peer_list
 from swarm.services.tasks import Tasks
@@ -135,6 +135,27 @@ def test_two_that_one_of_them_joined_know_each_other(village: Village) -> None:
     village.spend(2)
     assert (a.live, b.live) == ({"b"}, {"a"})
     assert (a.came, b.came) == (["b"], ["a"])
+
+
+def test_one_is_met_at_another_of_its_addresses_when_the_preferred_one_is_dead(village: Village) -> None:
+    a, b = village.add("a"), village.add("b")
+    a.membership.greeted(b.node.peer.id, "b", "", "192.0.2.99:1", "192.0.2.7", [at("b")])
+    assert [str(peer.address) for peer in a.membership.live()] == ["192.0.2.99:1"]
+    village.spend(20)
+    assert [str(peer.address) for peer in a.membership.live()] == [at("b")]
+
+
+def test_what_else_one_that_was_joined_says_of_itself_and_others_is_kept(village: Village) -> None:
+    a, b = village.add("a", at("b")), village.add("b")
+    me = Node("b", b.node.peer.id, "", at("b"), 1, ("192.0.2.98:1", ":7"))
+    other = Node("c", PeerID(b"c" * 32), "", ":7041", 1, ("192.0.2.97:1",))
+    b.node.document = lambda: ClusterDocument("test", me, (other,)).to_json()
+    village.spend(2)
+    assert {str(address) for address in a.membership._roster._targets} == {
+        at("b"),
+        "192.0.2.98:1",
+        "192.0.2.97:1",
+    }
 
 
 def test_who_joins_one_is_heard_of_by_all(village: Village) -> None:

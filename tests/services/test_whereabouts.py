@@ -61,6 +61,13 @@ def test_what_is_told(
     assert (document.mgmt_addr, document.public_addr) == (told, public)
 
 
+def test_all_the_operator_names_is_told_as_far_as_others_keep_it() -> None:
+    names = [f"n{number}.example:1" for number in range(5)]
+    told = node(peer=tcp("0.0.0.0", 7041), advertise=[*names[:2], *names]).describe()
+    assert (told.mgmt_addr, *told.others) == tuple(names[:3])
+    assert node(peer=tcp("0.0.0.0", 7041)).describe().others == ()
+
+
 def test_the_public_url_needs_a_host() -> None:
     everywhere = tcp("0.0.0.0", 7040)
     assert node(peer=tcp("0.0.0.0", 7041), http=everywhere).public_url() == ""

@@ -113,6 +113,7 @@ _ALL = (
         [
             Greeting("n0", "", ":7041", True).encode(),
             Greeting("n\u00e9", "h:1", "[::1]:7041").encode(),
+            Greeting("n0", "", ":7041", False, ("10.0.0.1:7041", "h:1")).encode(),
             b"a=b&a=b",
         ],
     ),
@@ -122,6 +123,7 @@ _ALL = (
         _clusters,
         [
             ClusterDocument("swarm", _NODE, (_OTHER,)).encode(),
+            ClusterDocument("swarm", Node("n2", PeerID(bytes(32)), "", "h:1", 0, (":2", "h:3"))).encode(),
             b"[" * 2000,
             b'{"Name":1e999}',
             b'{"a":1,"a":2}',
