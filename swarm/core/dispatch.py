@@ -153,6 +153,14 @@ class Dispatch:
             self._table.feeds[peer].have = have
             self._table.picker.source(peer, have)
 
+    def returned(self, peer: PeerID, now: float) -> None:
+        """It was away and is back: a rest for being away ends, strikes begin anew. Others are kept."""
+        self._now = now
+        feed = self._table.feeds.get(peer) or self._gone.get(peer)
+        if feed is not None and feed.detail in {fault.value for fault in AWAY}:
+            feed.failures = 0
+            feed.rests_until = feed.spared_until = min(feed.rests_until, now)
+
     def gave(self, peer: PeerID, given: RangeSet) -> None:
         """A source that has all says what it gave to others."""
         if peer in self._table.feeds:

@@ -298,6 +298,11 @@ class Fetch:
         if peer not in self._holdings:
             self._noticed.add(peer)
 
+    def returned(self, peer: PeerID) -> None:
+        """A peer that was away is back."""
+        if self.pull is not None:
+            self.pull.returned(peer)
+
     async def _search_on(self, pull: Pull, shares: Shares) -> None:
         """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""
         settings = self._settings

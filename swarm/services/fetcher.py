@@ -159,6 +159,11 @@ class Fetcher:
         if (fetch := self._fetches.get(digest)) is not None:
             fetch.notice(peer)
 
+    def peer_came(self, peer: Peer) -> None:
+        """Somebody joined or came back: pulls that left it alone for being away ask it again."""
+        for fetch in self._fetches.values():
+            fetch.returned(peer.id)
+
     def retries(self, digest: Digest) -> bool:
         """A reader got :class:`PullFailed`: shall it be opened anew, because peers claim another size too?"""
         fetch = self._fetches.get(digest)

@@ -183,6 +183,11 @@ class Pull:
         if given is not None:
             self._dispatch.gave(peer, given)
 
+    def returned(self, peer: PeerID) -> None:
+        """A peer that was away is back."""
+        self._dispatch.returned(peer, self._clock.seconds())
+        self._asking.pump_soon()
+
     def lose(self, peer: PeerID, reason: str) -> None:
         """A peer has it no more."""
         if peer in self._sources.haves:

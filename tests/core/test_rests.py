@@ -110,6 +110,26 @@ def test_one_that_breaks_off_is_paused_although_nobody_else_brings_anything() ->
     assert [round(gap) for gap in pull.gaps(1)] == [1, 4, 60]
 
 
+@given(st.sampled_from([Fault.UNREACHABLE, Fault.SILENT, Fault.TRUNCATED, Fault.BUSY]))
+def test_a_return_ends_a_rest_for_being_away_and_no_other(fault: Fault) -> None:
+    dispatch = Watched(4, {}).dispatch
+    dispatch.returned(peer_id(1), 0.0)  # nobody we know
+    dispatch.add_source(peer_id(1), 0.0)
+    now = 0.0
+    while dispatch._table.feeds[peer_id(1)].failures + dispatch._table.feeds[peer_id(1)].busy < 2:
+        (span, *_) = dispatch.next(now)
+        dispatch.failed(span.id, now, fault)
+        for other in tuple(dispatch._table.flights):
+            dispatch.failed(other, now)
+        feed = dispatch._table.feeds[peer_id(1)]
+        before, now = now, feed.rests_until
+    assert dispatch.next(before) == ()
+    dispatch.returned(peer_id(1), before)
+    away = fault in (Fault.UNREACHABLE, Fault.SILENT)
+    assert bool(dispatch.next(before)) == away
+    assert (feed.failures == 0) == (away or fault is Fault.BUSY)
+
+
 def test_a_strike_counts_only_while_another_brings_something() -> None:
     pull = Watched(4, {number: away(100.0, Fault.UNREACHABLE) for number in range(3)})
     pull.run(limit=99.0)

@@ -76,6 +76,31 @@ def test_no_grain_is_rejected_and_nobody_blamed_where_nobody_lies(make: Callable
             assert counters.bytes_duplicated <= max(MIB, 0.03 * len(BLOB))
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_who_is_back_is_asked_again_at_once_although_others_deliver(world: World, told: bool) -> None:
+    world.peer("slow", BLOB, rate=MIB / 32)
+    gone = world.peer("gone", BLOB, rate=MIB / 32)
+    world.fetcher.peer_came(gone.peer)  # nothing is pulled
+    pulling = world.start(world.fetcher.pull(DIGEST))
+    world.fetcher.peer_came(gone.peer)  # nothing is known of the blob yet
+    world.until(lambda: gone.sent)
+    gone.up = False
+
+    def paused() -> bool:
+        pull = world.fetcher._fetches[DIGEST].pull
+        assert pull is not None
+        return pull._dispatch._table.feeds[gone.peer.id].failures >= 3
+
+    world.until(paused)
+    gone.up, gone.rate = True, 8 * MIB
+    before = gone.sent
+    if told:
+        world.fetcher.peer_came(gone.peer)
+    world.spend(3)
+    assert (gone.sent > before) == told
+    assert world.join(pulling).digest == DIGEST
+
+
 def test_a_pull_waits_for_the_blob_when_asked_to(world: World) -> None:
     world.peer("a", BLOB)
     info = world.run(world.fetcher.pull(DIGEST))
