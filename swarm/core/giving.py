@@ -23,7 +23,7 @@ class Giving:
     size: int
     _given: RangeSet = field(init=False, factory=RangeSet)
     _promised: Counter[ByteRange] = field(init=False, factory=Counter)  # asked for by who waits for its turn
-    _deflected: set[tuple[PeerID, ByteRange]] = field(init=False, factory=set)
+    _asked: set[tuple[PeerID, ByteRange]] = field(init=False, factory=set)  # who was deflected, or given it
     _told: RangeSet | None = field(init=False, default=None)
 
     @property
@@ -36,17 +36,19 @@ class Giving:
         return self._told
 
     def deflects(self, peer: PeerID, wanted: ByteRange) -> bool:
-        """Is all of it given, other bytes are not, and the peer was not told so before?"""
+        """Is it given to others, something else to nobody, and does the peer ask for it the first time?"""
         told = self.told
         if not told.covers(wanted.start, wanted.stop) or told.covers(0, self.size):
             return False
-        if (peer, wanted) in self._deflected:
+        if (peer, wanted) in self._asked:
             return False
-        self._deflected.add((peer, wanted))
+        self._asked.add((peer, wanted))
         return True
 
-    def promise(self, wanted: ByteRange) -> None:
-        """Somebody waits for it."""
+    def promise(self, peer: PeerID, wanted: ByteRange) -> None:
+        """A peer waits for it."""
+        if not self._given.covers(0, self.size):
+            self._asked.add((peer, wanted))
         self._promised[wanted] += 1
         self._told = None
 
@@ -57,4 +59,6 @@ class Giving:
             del self._promised[wanted]
         if given:
             self._given.add(wanted.start, wanted.stop)
+            if self._given.covers(0, self.size):
+                self._asked.clear()
         self._told = None

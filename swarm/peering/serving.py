@@ -77,7 +77,7 @@ class Serving:
         if whole and blob.giving.deflects(peer, wanted):
             raise self._busy("others were given this already", 0, blob)
         waiting = _Waiting(wanted)
-        blob.giving.promise(wanted)
+        blob.giving.promise(peer, wanted)
         refused = blob.turns.ask(waiting, peer)
         if refused is not None:
             self._dismiss(blob, refused)

@@ -135,7 +135,7 @@ def test_a_holder_that_lost_the_blob_and_passes_on_lies_is_not_framed(seed: int)
 
 
 def test_without_what_its_answers_tell_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pull, "_hear", lambda self, peer, have: None)
+    monkeypatch.setattr(Pull, "_hear", lambda self, peer, have, given: None)
     framed = 0
     for seed in range(4):
         with playing(2, PLAIN, seed) as play:

@@ -43,7 +43,7 @@ class Server:
         if self._node.complete and self.giving.deflects(who, wanted):
             asked.puller.refuse(asked.lane, asked.span, 0.0)
             return
-        self.giving.promise(wanted)
+        self.giving.promise(who, wanted)
         refused = self._turns.ask(asked, who)
         if refused is not None:
             self._refuse(refused)
