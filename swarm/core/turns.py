@@ -27,7 +27,7 @@ class Turns(Generic[Turn]):
     Of one blob at one node.
 
     :ivar allowed: answers at once, for now: ``few`` or more, at most ``most``.
-    :ivar serving: answers under way.
+    :ivar serving: answers under way, without those to slow readers.
     """
 
     few: int
@@ -80,9 +80,13 @@ class Turns(Generic[Turn]):
         """Somebody waits no more; False if it did not."""
         return self._waiting.pop(turn, None) is not None
 
-    def over(self, peer: PeerID, sent: int, now: float) -> None:
-        """An answer to a peer ended."""
+    def overdue(self) -> None:
+        """An answer takes long; whoever reads it is slow, and from now on takes nobody's turn."""
         self.serving -= 1
+
+    def over(self, peer: PeerID, sent: int, now: float, *, overdue: bool = False) -> None:
+        """An answer to a peer ended; see :meth:`overdue`."""
+        self.serving -= not overdue
         self._had[peer] = self._had.get(peer, 0) + sent
         if not self._waiting:
             self._round = None  # as many as ask are served

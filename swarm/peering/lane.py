@@ -45,6 +45,7 @@ from swarm.peering.lean import IRecordsReceiver
 from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter
 from swarm.peering.tls import tls_fault
+from swarm.peering.wire import CLUSTER, GIVEN, GIVEN_HEEDED
 
 Sink = Callable[[int, Sequence[memoryview]], None]
 
@@ -94,7 +95,7 @@ class Lane:
         self._limits = limits
         self._head = (
             f"GET /blobs/{digest.hex} HTTP/1.1\r\nHost: {peer.address}\r\n"
-            f"Swarm-Cluster: {cluster}\r\nAccept-Encoding: identity\r\nRange: "
+            f"{CLUSTER}: {cluster}\r\n{GIVEN}: {GIVEN_HEEDED}\r\nAccept-Encoding: identity\r\nRange: "
         ).encode()
         self._wants: deque[_Want] = deque()
         self._wire: _Wire | None = None

@@ -7,7 +7,7 @@ from where, was decided by who calls: ``swarm.peering.server``, or ``swarm.worke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from swarm.errors import BlobMissing, Overloaded
@@ -18,7 +18,7 @@ from swarm.model.ranges import ByteRange
 from swarm.peering.limits import PeerLimits
 from swarm.peering.serving import Serving
 from swarm.peering.telling import Part
-from swarm.peering.wire import CLUSTER, GENERATION, GIVEN, HAVE, NAMES, encode_names
+from swarm.peering.wire import CLUSTER, GENERATION, GIVEN, GIVEN_HEEDED, HAVE, NAMES, encode_names
 from swarm.web.bodies import conditions_of, send
 from swarm.web.errors import Refusal
 from swarm.web.ranges import select
@@ -99,7 +99,7 @@ async def send_blob(
     peer: PeerID,
 ) -> None:
     """
-    Answer GET when it is the peer's turn; closes ``reader``. Who has only a part says so whatever it answers.
+    Answer GET, of a pull when it is its turn; closes ``reader``. Who has only a part always says so.
 
     :raises BlobMissing: all of it is asked for, and there is not all.
     :raises Refusal: 503, see :meth:`swarm.peering.serving.Serving.turn`.
@@ -119,8 +119,11 @@ async def send_blob(
         await send(request, reader, selection)
         return
     wanted = ByteRange(selection.parts[0].start, selection.parts[-1].stop)
+    turn: AbstractAsyncContextManager[None] = nullcontext()
+    if request.getHeader(GIVEN) == GIVEN_HEEDED:  # else it is curl, or a challenge: nothing else will do
+        turn = serving.turn(info.digest, info.size, peer, wanted, whole=part is None)
     try:
-        async with serving.turn(info.digest, info.size, peer, wanted, whole=part is None):
+        async with turn:
             _set_fields(request, info, generation, part, serving.given(info.digest))
             await send(request, reader, selection)
     except Refusal as e:

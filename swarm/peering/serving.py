@@ -92,12 +92,15 @@ class Serving:
                 blob.giving.settle(wanted, given=False)
         if not mine:
             raise self._busy("enough peers are served", self._limits.busy, blob if whole else None)
+        slow = self._clock.callLater(self._limits.slow, self._make_room, blob)
         sent = 0
         try:
             yield
             sent = len(wanted)
         finally:
-            blob.turns.over(peer, sent, self._clock.seconds())
+            blob.turns.over(peer, sent, self._clock.seconds(), overdue=not slow.active())
+            if slow.active():
+                slow.cancel()
             self._serve(blob)
 
     def _blob(self, digest: Digest, size: int) -> _Blob:
@@ -117,6 +120,10 @@ class Serving:
         while (waiting := blob.turns.next()) is not None:
             blob.giving.settle(waiting.wanted, given=True)
             waiting.served.callback(True)
+
+    def _make_room(self, blob: _Blob) -> None:
+        blob.turns.overdue()
+        self._serve(blob)
 
     def _give_up(self, blob: _Blob, waiting: _Waiting) -> None:
         if blob.turns.leave(waiting):

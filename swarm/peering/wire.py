@@ -22,6 +22,7 @@ from swarm.model.ranges import RangeSet
 CLUSTER = "Swarm-Cluster"
 GENERATION = "Swarm-Generation"
 GIVEN = "Swarm-Given"
+GIVEN_HEEDED = "?1"  # with a GET: whoever asks can choose something else, and come again
 HAVE = "Swarm-Have"
 NAMES = "Swarm-Names"
 

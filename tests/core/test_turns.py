@@ -45,6 +45,21 @@ def test_of_those_that_had_as_much_the_last_is_sent_away() -> None:
     assert turns.ask("c", C) == "c"
 
 
+def test_whoever_reads_slowly_takes_nobodys_turn() -> None:
+    turns: Turns[str] = Turns(1, 8, 4)
+    turns.ask("slow", A)
+    assert turns.next() == "slow"
+    turns.ask("b", B)
+    turns.ask("c", C)
+    assert turns.next() is None
+    turns.overdue()
+    assert turns.next() == "b"
+    turns.over(A, 100, 9.0, overdue=True)
+    assert turns.serving == 1 and turns.next() is None, "it had made room before"
+    turns.over(B, 100, 9.0)
+    assert turns.next() == "c"
+
+
 def serve(turns: Turns[int], rate: float, seconds: float) -> tuple[int, float]:
     """
     A hundred peers ask all the time, for a hundred bytes each. Those served share one link of this rate.

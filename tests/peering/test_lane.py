@@ -93,6 +93,7 @@ def test_the_request_is_one_bounded_range_of_the_blob(lane: Lane, wires: Wires) 
         "Host: p.example:7041",
         "Swarm-Cluster: test",
         "Accept-Encoding: identity",
+        "Swarm-Given: ?1",
         "Range: bytes=0-3999",
         "",
     }

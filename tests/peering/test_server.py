@@ -142,6 +142,20 @@ async def test_other_ranges(node: Node, asker: Node) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_others_were_given_is_refused_once_to_who_can_choose_and_never_to_plain_tools(
+    world: OpenSSLWorld, node: Node, asker: Node
+) -> None:
+    request, pulls = (f"GET {PATH}", "Range: bytes=0-9"), "Swarm-Given: ?1"
+    assert (await ask(asker, node, *request, pulls)).status == 206
+    other = Node(world, "beta")  # its certificate is another than the first asker's
+    assert [(await ask(other, node, *request)).status for _ in range(3)] == [206] * 3
+    answer = await ask(other, node, *request, pulls)
+    assert (answer.status, answer.fields["retry-after"]) == (503, "0")
+    assert answer.fields["swarm-given"] == "bytes=0-9"
+    assert (await ask(other, node, *request, pulls)).status == 206
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_partial_holder_gives_what_it_has_verified(node: Node, asker: Node) -> None:
     data = pattern(2_000_000, 7)
     have = RangeSet()

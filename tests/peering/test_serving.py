@@ -97,7 +97,24 @@ def test_who_waits_and_leaves_holds_up_nobody_and_was_given_nothing() -> None:
     first.leave()
     assert third.state == "served"
     assert serving.given(BLOB) == "bytes=0-99,300-399"
+    third.finish()
     assert not [each for each in clock.getDelayedCalls() if each.active()]
+
+
+def test_who_reads_slowly_holds_up_nobody() -> None:
+    clock = Clock()
+    serving = Serving(clock, LIMITS)
+    slow = Asker(serving, 1, 0)
+    clock.advance(3.5)
+    second = Asker(serving, 2, 100)
+    assert second.state == "waiting"
+    clock.advance(0.5)
+    third = Asker(serving, 3, 200)
+    assert (slow.state, second.state, third.state) == ("served", "served", "waiting")
+    slow.finish()
+    assert third.state == "waiting"
+    second.finish()
+    assert third.state == "served"
 
 
 def test_what_others_were_given_already_is_sent_to_who_insists() -> None:

@@ -28,7 +28,7 @@ steps = st.lists(
 
 @given(steps)
 def test_what_is_durable_is_what_was_there_at_the_last_sync(steps: list[tuple[str, int, bytes]]) -> None:
-    """All of it fits into one sector: after a failed sync the next one writes that if it was touched again."""
+    """All of it is one sector: after a failed sync the next one writes that if it was touched again."""
     with TemporaryFile() as real:
         file, durable = File(os.dup(real.fileno())), b""
         failed = touched = False
