@@ -306,14 +306,17 @@ class Fetch:
     async def _search_on(self, pull: Pull, shares: Shares) -> None:
         """Keep looking: partial holders grow, peers come back. A starved pull that finds nobody ends."""
         settings = self._settings
+        dry: float | None = None  # since when nobody had anything for us
         while True:
             self._share(pull, shares)
             await sleep(self._clock, settings.search_hungry if pull.hungry else settings.search_every)
-            starved = pull.starved
+            now, starved = self._clock.seconds(), pull.starved
+            dry = (now if dry is None else dry) if starved else None
             await self._search(skip=self._not_now(pull))
             self._breadth.look(sum(each.rate for each in pull.progress().sources), len(pull.sources))
             self._feed(pull)
-            if starved and pull.starved:
+            patient = pull.hungry and dry is not None and now < dry + settings.search_every
+            if starved and pull.starved and not patient:
                 pull.fail(PullFailed(self._digest, pull.reasons))
                 return
 
@@ -355,7 +358,9 @@ class Fetch:
             return
         self._holdings[peer.id] = holding
         if self.pull is not None:
-            if peer.id in self.pull.sources:
+            if peer.id in self.pull.sources or (
+                holding.complete and len(self.pull.complete_sources) < self._breadth.allowed
+            ):  # who has all is never left out for others who begin as we do, and have nothing yet
                 self.pull.add(holding)
             elif len(self.pull.sources) < self._breadth.allowed:  # ranking all is a lot, once for each answer
                 self._feed(self.pull)

@@ -307,6 +307,13 @@ def test_partial_holders_give_what_they_have_and_more_as_they_grow(world: World)
     assert Filename.parse("grown.bin") in world.store.blobs[DIGEST].names
 
 
+def test_who_has_all_is_asked_although_many_that_have_nothing_yet_answered_first(world: World) -> None:
+    for number in range(12):
+        world.peer(f"g{number}", serving=Growing(BLOB, DIGEST).serving)
+    world.peer("seed", BLOB, latency=0.3)
+    assert world.served() == BLOB
+
+
 def test_a_partial_holder_that_has_it_no_more_is_left(world: World) -> None:
     growing = Growing(BLOB, DIGEST)
     growing.have.add(0, len(BLOB) // 2)
