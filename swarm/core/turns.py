@@ -50,6 +50,11 @@ class Turns(Generic[Turn]):
         return turn in self._waiting
 
     @property
+    def crowded(self) -> bool:
+        """Did more peers ask than are served at once?"""
+        return len(self._had) > self.few
+
+    @property
     def idle(self) -> bool:
         """Is nobody served, and does nobody wait?"""
         return not self.serving and not self._waiting
@@ -61,6 +66,7 @@ class Turns(Generic[Turn]):
         :return: who waits in vain, if too many do: of those that had most the last. It is told to come again.
         """
         self._waiting[turn] = peer
+        self._had.setdefault(peer, 0)
         if len(self._waiting) <= max(self.most_waiting, self.allowed - self.serving):
             return None
         refused = max(reversed(self._waiting), key=self._had_of)

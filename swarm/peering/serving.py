@@ -74,7 +74,7 @@ class Serving:
         :raises Refusal: 503; too many wait, or something else had better be asked for (``Retry-After: 0``).
         """
         blob = self._blob(digest, size)
-        if whole and blob.giving.deflects(peer, wanted):
+        if whole and blob.turns.crowded and blob.giving.deflects(peer, wanted):
             raise self._busy("others were given this already", 0, blob)
         waiting = _Waiting(wanted)
         blob.giving.promise(peer, wanted)

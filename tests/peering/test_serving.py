@@ -120,8 +120,15 @@ def test_who_reads_slowly_holds_up_nobody() -> None:
 def test_what_others_were_given_already_is_sent_to_who_insists() -> None:
     serving = Serving(Clock(), LIMITS)
     Asker(serving, 1, 0).finish()
-    again = Asker(serving, 2, 0)
+    Asker(serving, 2, 0).finish()
+    again = Asker(serving, 3, 0)
     assert again.fields == {"Retry-After": "0", "Swarm-Given": "bytes=0-99"}
+    assert Asker(serving, 3, 0).state == "served"
+
+
+def test_a_few_are_sent_what_others_were_given_without_a_word() -> None:
+    serving = Serving(Clock(), LIMITS)
+    Asker(serving, 1, 0).finish()
     assert Asker(serving, 2, 0).state == "served"
 
 

@@ -40,7 +40,7 @@ class Server:
     def ask(self, asked: Asked) -> None:
         """A request arrives: it is served, waits its turn, or is refused."""
         who, wanted = asked.puller.peer.id, asked.span.range
-        if self._node.complete and self.giving.deflects(who, wanted):
+        if self._node.complete and self._turns.crowded and self.giving.deflects(who, wanted):
             asked.puller.refuse(asked.lane, asked.span, 0.0)
             return
         self.giving.promise(who, wanted)
