@@ -674,6 +674,26 @@ def test_of_a_crowd_so_many_are_asked_at_once_and_another_when_one_is_through() 
     assert len({span.peer for span in pull.next(0.02)} - {span.peer for span in spans[1:]}) == 1
 
 
+def test_a_pull_is_hungry_while_a_crowd_has_less_for_it_than_it_would_ask() -> None:
+    pull = crowd(12, crowd=5)
+    assert pull.hungry
+    pull.next(0.0)
+    assert not pull.hungry, "half of those it may ask at once are busy"
+    alone = table(4)
+    alone.add_source(A, 0.0)
+    assert not alone.hungry
+
+
+def test_in_a_crowd_the_last_grain_comes_first_if_sizes_disagree() -> None:
+    for contested in (False, True):
+        pull = table(40)
+        pull.contest(contested)
+        pull.add_source(A, 0.0, RangeSet([ByteRange(0, G)]))
+        pull.add_source(B, 0.0)
+        last = pull.grains.start(pull.grains.last)
+        assert (last in {span.range.start for span in pull.next(0.0)}) == contested
+
+
 def test_of_a_crowd_a_source_that_answers_is_asked_for_a_second_grain() -> None:
     pull = crowd(12, crowd=5)
     spans = pull.next(0.0)

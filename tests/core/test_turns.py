@@ -45,6 +45,16 @@ def test_of_those_that_had_as_much_the_last_is_sent_away() -> None:
     assert turns.ask("c", C) == "c"
 
 
+def test_a_crowd_is_more_peers_than_are_served_at_once() -> None:
+    turns: Turns[str] = Turns(1, 8, 4)
+    assert not turns.crowded
+    for name in ("a", "a again"):
+        turns.ask(name, A)
+        assert not turns.crowded
+    turns.ask("b", B)
+    assert turns.crowded
+
+
 def test_whoever_reads_slowly_takes_nobodys_turn() -> None:
     turns: Turns[str] = Turns(1, 8, 4)
     turns.ask("slow", A)
