@@ -153,9 +153,9 @@ class Feed:
         """
         if now < self.rests_until:
             return 0
-        if self.snubbed or (self.rate.at(now) is None and not self.answering):
+        if self.snubbed:
             return 1
-        return 2
+        return 2 if self.answering or self.rate.at(now) is not None else 1
 
     def open_slots(self, now: float) -> int:
         """How many more spans may be asked of it; negative after a slot was withdrawn."""

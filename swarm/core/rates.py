@@ -47,7 +47,8 @@ class Rate:
 
     def add(self, count: int, now: float) -> None:
         """``count`` bytes came."""
-        waited = max(0.0, now - self._last) if self._last is not None else 0.0
+        last = self._last
+        waited = now - last if last is not None and now > last else 0.0
         self._last = now
         self.total += count
         self._bytes += count
@@ -88,7 +89,8 @@ class Rate:
         return self._enough / max(self._waited(now), 1e-6)
 
     def _waited(self, now: float) -> float:
-        return self._seconds + (max(0.0, now - self._last) if self._last is not None else 0.0)
+        last = self._last
+        return self._seconds + (now - last) if last is not None and now > last else self._seconds
 
 
 class Quantiles:

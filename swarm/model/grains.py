@@ -6,7 +6,7 @@ A function of the size alone, so all nodes agree without asking each other
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from swarm.model.ranges import ByteRange
 
@@ -34,6 +34,18 @@ class Grains:
 
     size: int
     grain: int
+    count: int = field(init=False, eq=False, repr=False)
+    """How many grains there are; at least one."""
+    last: int = field(init=False, eq=False, repr=False)
+    """The index of the grain that ends the blob."""
+
+    @count.default
+    def _count(self) -> int:
+        return max(1, -(-self.size // self.grain))
+
+    @last.default
+    def _last(self) -> int:
+        return self.count - 1
 
     @classmethod
     def of(cls, size: int) -> Grains:
@@ -41,23 +53,14 @@ class Grains:
         assert size >= 0
         return cls(size, grain_size(size))
 
-    @property
-    def count(self) -> int:
-        """How many grains there are; at least one."""
-        return max(1, -(-self.size // self.grain))
-
-    @property
-    def last(self) -> int:
-        """The index of the grain that ends the blob."""
-        return self.count - 1
-
     def start(self, index: int) -> int:
         """Offset of the grain's first byte."""
         return index * self.grain
 
     def stop(self, index: int) -> int:
         """Offset after the grain's last byte."""
-        return min(self.size, (index + 1) * self.grain)
+        stop = (index + 1) * self.grain
+        return stop if stop < self.size else self.size
 
     def length(self, index: int) -> int:
         """Bytes in the grain; only the last may be shorter, only an empty blob's is empty."""
@@ -65,7 +68,8 @@ class Grains:
 
     def at(self, offset: int) -> int:
         """The grain that holds byte ``offset``."""
-        return min(offset // self.grain, self.last)
+        index = offset // self.grain
+        return index if index < self.last else self.last
 
     def covering(self, span: ByteRange) -> range:
         """The grains that hold any byte of ``span``."""

@@ -24,7 +24,7 @@ _HOST = re.compile(
 _NAME = re.compile(r"[^\x00-\x20\x7f/\\\"'<>&,;]{1,64}")
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class PeerID:
     """SHA-256 of a node's public key (SubjectPublicKeyInfo, DER)."""
 

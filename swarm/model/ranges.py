@@ -197,7 +197,8 @@ class RangeSet:
 
     def have_header(self) -> str:
         """The value of ``Swarm-Have``: ``bytes=a-b,c-d``, inclusive."""
-        return "bytes=" + ",".join(f"{each.start}-{each.stop - 1}" for each in self)
+        edges = self._edges
+        return "bytes=" + ",".join(f"{edges[i]}-{edges[i + 1] - 1}" for i in range(0, len(edges), 2))
 
 
 def parse_have(value: str, total: int, *, limit: int = 4096) -> RangeSet:
@@ -211,6 +212,7 @@ def parse_have(value: str, total: int, *, limit: int = 4096) -> RangeSet:
     if unit != "bytes" or not equals:
         raise Malformed("Swarm-Have must begin with bytes=")
     have = RangeSet()
+    edges = have._edges
     parts = rest.split(",") if rest else []
     if len(parts) > limit:
         raise Malformed(f"more than {limit} intervals in Swarm-Have")
@@ -221,5 +223,8 @@ def parse_have(value: str, total: int, *, limit: int = 4096) -> RangeSet:
         first, last = int(match[1]), int(match[2])
         if not first <= last < total:
             raise Malformed("an impossible interval in Swarm-Have")
-        have.add(first, last + 1)
+        if not edges or first > edges[-1]:
+            edges += (first, last + 1)  # as whoever writes it has it
+        else:
+            have.add(first, last + 1)
     return have

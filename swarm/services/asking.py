@@ -75,6 +75,7 @@ class Asking:
         self._began: dict[int, float] = {}  # and when they were asked
         self._users: Counter[ILane] = Counter()  # spans under way on each lane, retired ones too
         self._timer: IDelayedCall | None = None
+        self._soon = False  # does the timer fire in the next turn?
         self._held = False
         self._over = False
         self._amid = False  # a lane hands over bytes and has not let go of their span, or I am pumping,
@@ -87,6 +88,7 @@ class Asking:
 
     def pump(self) -> None:
         """Do what is due and ask what is to be asked; come back by myself when something falls due."""
+        self._soon = False
         if self._over or self._held:
             return
         if self._amid:
@@ -107,12 +109,13 @@ class Asking:
 
     def pump_soon(self) -> None:
         """The same in a moment: who is told of the pull just now says first what it waits for."""
-        if not self._over:
+        if not self._over and not self._soon:
             self._wake_in(0.0)
 
     def _wake_in(self, seconds: float | None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        self._soon = seconds == 0.0
         if seconds is not None:
             self._timer = self._clock.callLater(seconds, self.pump)
 

@@ -316,7 +316,9 @@ class Proving:
         The first is asked for alone, if it comes soon: it is all that a first grain needs.
         """
         usable = self._listed - self._listless - self.trust.convicted
-        missing = max(0, (self._lists_wanted if self._all_lists else 1) - len(usable))
+        missing = (self._lists_wanted if self._all_lists else 1) - len(usable)
+        if missing <= 0:
+            return
         others = sorted(self._sources.complete - self._listed, key=lambda p: (self._dispatch.asked_of(p), p))
         del others[missing:]
         for peer in others:

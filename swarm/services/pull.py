@@ -417,7 +417,10 @@ class Pull:
             self._tasks.start("publishing", self._publish())
         self._changed.fire()
         if not self._publishing and self.error is None:
-            self._asking.pump()
+            if self._readers:
+                self._asking.pump()
+            else:
+                self._asking.pump_soon()  # once for all that one trip to a thread found out
 
     # -- keeping ----------------------------------------------------------------------------------------
 
