@@ -373,6 +373,7 @@ class Node(Service):
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)
+        self.deletion.peer_came(peer)
         self.fetcher.peer_came(peer)
 
     def _dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:

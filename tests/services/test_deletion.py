@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -109,6 +110,46 @@ def test_a_node_that_was_away_hears_of_it_when_it_returns(town: Town) -> None:
     town.world.spend(11)
     assert town.holders == set()
     assert not town.world.store.tombstones.debts
+
+
+def test_a_node_that_refuses_is_told_ever_more_rarely_until_it_returns(town: Town) -> None:
+    town.nodes["b"].store.deny.add("delete")
+    told = Counting(town.world.client, town.world)
+    town.deletion._client = told  # type: ignore[assignment] # a twin
+    town.world.run(town.deletion.everywhere(DIGEST))
+    told.told.clear()
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(7200)
+    times = [when for name, when in told.told]
+    assert {name for name, when in told.told} == {"b"}
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits[:5] == pytest.approx([20, 40, 80, 160, 320]) and max(waits) == pytest.approx(600)
+    town.nodes["b"].store.deny.clear()
+    town.deletion.peer_came(town.nodes["b"].peer)
+    town.world.spend(1)
+    assert town.holders == set() and not town.world.store.tombstones.debts
+
+
+def test_who_refuses_holds_up_nobody_else(town: Town) -> None:
+    town.nodes["b"].store.deny.add("delete")
+    town.nodes["c"].up = False
+    town.world.run(town.deletion.everywhere(DIGEST))
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(3600)
+    town.nodes["c"].up = True
+    town.world.spend(11)
+    assert town.holders == {"b"}
+
+
+def test_a_node_that_returns_hears_of_it_at_once(town: Town) -> None:
+    town.nodes["b"].up = False
+    town.world.run(town.deletion.everywhere(DIGEST))
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(3)
+    town.nodes["b"].up = True
+    town.deletion.peer_came(town.nodes["b"].peer)
+    town.world.spend(1)
+    assert town.holders == set()
 
 
 def test_a_node_forgotten_meanwhile_hears_of_it_when_it_is_known_again(town: Town) -> None:
@@ -248,6 +289,23 @@ class Refusing:
             raise StoreFailed("EIO")
         info: BlobInfo = await self._real.delete(digest)  # type: ignore[attr-defined] # a store
         return info
+
+    async def sync_removal(self, digest: Digest) -> None:
+        await self._real.sync_removal(digest)  # type: ignore[attr-defined] # a store
+
+
+class Counting:
+    """A client that notes when tombstones were told to whom."""
+
+    def __init__(self, real: object, world: World) -> None:
+        self._real = real
+        self._world = world
+        self.told: list[tuple[str, float]] = []
+
+    async def delete(self, peer: Peer, digest: Digest, generation: int) -> bool:
+        self.told.append((peer.name, self._world.clock.seconds()))
+        answer: bool = await self._real.delete(peer, digest, generation)  # type: ignore[attr-defined]
+        return answer
 
 
 class Failing:
