@@ -84,7 +84,9 @@ class Deletion:
         self._name = name
         self._clock = clock
         self._forget = forget
-        self._unfinished: set[Digest] = set()  # buried, and a disk kept us from removing the copy
+        #: Buried, or about to be, with the copy perhaps still here: a disk kept us from removing it, or
+        #: whoever told us hung up, which ends what is done for them at any await.
+        self._unfinished: set[Digest] = set()
         self._refusals: dict[PeerID, _Refusal] = {}
         most = max(settings.retry_every, settings.refused_most)
         self._backoff = Backoff(settings.retry_every, most, floor=0.0)
@@ -111,6 +113,7 @@ class Deletion:
             await self._tombstones.owe(digest, sorted(peers))
         else:
             generation += 1
+            self._unfinished.add(digest)
             await self._tombstones.bury(digest, generation, sorted(peers))
         info = await self._remove(digest)
         told = await gather(self._deliver(peer, digest, generation) for peer in peers.values())
@@ -137,6 +140,7 @@ class Deletion:
                 await self._store.sync_removal(digest)
                 return False
         else:
+            self._unfinished.add(digest)
             await self._tombstones.bury(digest, generation)
         return await self._remove(digest) is not None
 
@@ -149,6 +153,7 @@ class Deletion:
         """Hand over owed tombstones as peers come back; ends only by cancellation."""
         while True:
             await self._pause()
+            await self._finish()
             now = self._clock.seconds()
             peers = [peer for peer in self._peers() if self._refusals.get(peer.id, _Refusal()).until <= now]
             try:
@@ -164,6 +169,15 @@ class Deletion:
         """It joined or came back: what it is owed is told at once."""
         self._refusals.pop(peer.id, None)
         self._returns.fire()
+
+    async def _finish(self) -> None:
+        """Remove what was buried and not removed."""
+        for digest in sorted(self._unfinished):
+            if self._tombstones.buried(digest):
+                try:
+                    await self._remove(digest)
+                except LocalError as e:
+                    self.log.error("cannot delete {digest} now: {error}", digest=digest.short, error=e)
 
     async def _pause(self) -> None:
         with suppress(TookTooLong):

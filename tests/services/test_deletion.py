@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 
 from swarm.errors import BlobMissing, PeerError, StoreFailed
 from swarm.interfaces import BlobInfo
@@ -274,6 +275,54 @@ def test_a_tombstone_that_the_disk_did_not_let_us_carry_out_is_carried_out_when_
     store.put(DATA)
     assert not town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
     assert "us" in town.holders
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_who_hangs_up_between_the_tombstone_and_the_removal_does_not_keep_the_copy(
+    town: Town, again: bool
+) -> None:
+    """Found with a stopped node: told, and hung up on, it buried the id, and then kept the copy for ever."""
+    store = town.world.store
+    town.deletion._tombstones = Hanging(store.tombstones)  # type: ignore[assignment] # a twin
+    telling = town.world.start(town.deletion.ordered(DIGEST, 1))
+    telling.addErrback(lambda failure: failure.trap(CancelledError))
+    telling.cancel()
+    assert "us" in town.holders and store.tombstones.buried(DIGEST)
+    town.deletion._tombstones = store.tombstones
+    if again:
+        assert town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
+    else:
+        town.world.tasks.start("delivering", town.deletion.deliver_forever())
+        town.world.spend(11)
+    assert "us" not in town.holders
+
+
+def test_what_a_disk_kept_us_from_removing_is_removed_when_it_works_again(
+    town: Town, said: list[str]
+) -> None:
+    town.world.store.disk_error = lambda: StoreFailed("EIO")
+    town.deletion._unfinished.add(DIGEST)
+    town.world.store.tombstones.known[DIGEST] = (1, True)
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(11)
+    assert "us" in town.holders and any("cannot delete" in each for each in said)
+    town.world.store.disk_error = None
+    town.world.spend(11)
+    assert "us" not in town.holders
+
+
+class Hanging:
+    """Tombstones that are recorded, and nobody is told so."""
+
+    def __init__(self, real: object) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    async def bury(self, digest: Digest, generation: int) -> None:
+        await self._real.bury(digest, generation)  # type: ignore[attr-defined] # tombstones
+        await Deferred()
 
 
 class Refusing:
