@@ -13,13 +13,14 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test soak chaos bench fuzz mutants lanes clean
+.PHONY: help demo run test soak pulls chaos bench fuzz mutants lanes clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
 	@echo 'make run             one node to use, at http://127.0.0.1:7040'
 	@echo 'make test            the whole test suite'
 	@echo 'make soak HOURS=8    simulated swarms, seed after seed, on all cores'
+	@echo 'make pulls MINUTES=20 pull after pull with real nodes, and whether any stands still'
 	@echo 'make chaos ROUNDS=20 only its real faults on real processes, so many rounds of the random ones'
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
 	@echo 'make fuzz SECONDS=60 what parsers do with bytes nobody thought of; needs atheris'
@@ -40,6 +41,9 @@ test: .venv/tox
 soak: .venv/installed
 	.venv/bin/python -m swarm.testing.simulation --hours $(or $(HOURS),8) \
 		--workers $(or $(WORKERS),$(shell nproc)) --state $(or $(STATE),.soak.json)
+
+pulls: .venv/installed
+	.venv/bin/python -m swarm.testing.pulls --minutes $(or $(MINUTES),20)
 
 chaos: .venv/tox
 	SWARM_CHAOS_ROUNDS=$(or $(ROUNDS),20) .venv/bin/python -m tox run -e py -- \

@@ -106,6 +106,12 @@ class IdentityError(LocalError):
         self.detail = detail
 
 
+def said(error: OSError) -> str:
+    """What the system said of a file, for people: without its number."""
+    name = "" if error.filename is None else f"{error.filename}: "
+    return f"{name}{error.strerror}" if error.strerror else str(error)
+
+
 # -- theirs -------------------------------------------------------------------
 
 

@@ -312,6 +312,13 @@ class IBlobStore(Interface):
         :raises BlobMissing:
         """
 
+    async def sync_removal(digest: Digest) -> None:
+        """
+        Make an earlier removal durable, whoever began it; a blob that is here stays.
+
+        :raises VolumeReadOnly, StoreFailed:
+        """
+
     async def verify(digest: Digest) -> bool:
         """
         Re-read and re-hash; a damaged blob goes to ``quarantine/`` and counts as absent.

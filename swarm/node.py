@@ -128,6 +128,7 @@ class Node(Service):
             lambda: self.credentials.peer_id,
             advertise=config.advertise,
             public_url=config.public_url,
+            secure=config.http.startswith(("ssl:", "tls:")),
             clock=reactor,
         )
         sha512 = load_sha512()
@@ -326,7 +327,7 @@ class Node(Service):
     ) -> IListeningPort:
         try:
             port: IListeningPort = await endpoint.listen(site)
-        except (CannotListenError, OSError) as e:
+        except (CannotListenError, OSError, OverflowError) as e:  # no port has more than 16 bits
             raise BadConfig(f"{setting}: {e}") from e
         self._ports.append(port)
         return port
@@ -373,6 +374,7 @@ class Node(Service):
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)
+        self.deletion.peer_came(peer)
         self.fetcher.peer_came(peer)
 
     def _dial(self, address: Address, expected: PeerID | None) -> IStreamClientEndpoint:

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,10 @@ def makeService(options: Options) -> IService:
     from swarm import footprint
     from swarm.groundwork import thread_pool
     from swarm.node import create_node
+    from swarm.steady import Steady
 
     reactor: Any = global_reactor
+    reactor.seconds = Steady(reactor.seconds, time.monotonic).seconds
     Factory.noisy = False  # two log lines a connection are of no use
 
     def fatal(reason: str) -> None:

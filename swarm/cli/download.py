@@ -60,21 +60,29 @@ class Download:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with open(descriptor, "r+b", buffering=0) as file:
             _lock(file, part)
-            resumed = self._rehash(file)
-            self._fetch(file.write, lambda: _empty(file))
-            if self._hash.digest() != self.digest.raw and resumed:
-                # What lay here may have been the damaged half: once more, from nothing.
-                self._begin_again(lambda: _empty(file))
-                self._fetch(file.write, lambda: _empty(file))
-            if self._hash.digest() != self.digest.raw:
-                part.unlink()
-                raise WrongBytes(
-                    f"{self.connection.url}: the bytes hash to {self._hash.hexdigest()[:12]}…, wrong"
-                )
-            os.fsync(file.fileno())
+            try:
+                self._into(file, part)
+            except BaseException:
+                if not os.fstat(file.fileno()).st_size:  # nothing to go on from
+                    part.unlink(missing_ok=True)
+                raise
             os.replace(part, target)
         _sync_directory(target.parent)
         return self._at
+
+    def _into(self, file: IO[bytes], part: Path) -> None:
+        resumed = self._rehash(file)
+        self._fetch(file.write, lambda: _empty(file))
+        if self._hash.digest() != self.digest.raw and resumed:
+            # What lay here may have been the damaged half: once more, from nothing.
+            self._begin_again(lambda: _empty(file))
+            self._fetch(file.write, lambda: _empty(file))
+        if self._hash.digest() != self.digest.raw:
+            part.unlink()
+            raise WrongBytes(
+                f"{self.connection.url}: the bytes hash to {self._hash.hexdigest()[:12]}…, wrong"
+            )
+        os.fsync(file.fileno())
 
     def to_pipe(self, write: Callable[[bytes], object]) -> int:
         """

@@ -14,7 +14,7 @@ import click
 
 from swarm import __version__
 from swarm.cli.session import printable
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, said
 
 #: command → where it is, and its line in ``swarm --help`` (a module is imported only when it is used).
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except (SwarmError, OSError) as e:
-        code = _failed(str(e))
+        code = _failed(said(e) if isinstance(e, OSError) else str(e))
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,6 +15,9 @@ from attrs import frozen
 
 from swarm.model.peers import Address
 
+#: The port at which peers take a public API for one with TLS: they are told ``host:port`` and no more.
+HTTPS = 443
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -28,9 +28,12 @@ class Backoff:
     def __attrs_post_init__(self) -> None:
         assert 0 <= self.floor <= self.base <= self.cap
 
-    def delay(self, failures: int, *, random: Random) -> float:
-        """The wait after that many failures in a row (1 is the first)."""
+    def most(self, failures: int) -> float:
+        """The longest wait after that many failures in a row (1 is the first)."""
         assert failures >= 1
         # 2.0 ** 1024 overflows; long before it the cap rules.
-        most = min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
-        return random.uniform(self.floor, most)
+        return min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
+
+    def delay(self, failures: int, *, random: Random) -> float:
+        """The wait after that many failures in a row (1 is the first)."""
+        return random.uniform(self.floor, self.most(failures))

@@ -13,6 +13,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from swarm.core.addresses import HTTPS
 from swarm.core.roster import PeerState, Roster
 from swarm.errors import Fault, LocalError, Malformed, PeerError
 from swarm.interfaces import IPeerBook, IPeerClient
@@ -326,7 +327,10 @@ def _elsewhere(told: Iterable[str]) -> list[Address]:
 
 
 def _url(public_addr: str, host: str) -> str:
-    return f"http://{advertised_address(public_addr, host)}" if public_addr else ""
+    if not public_addr:
+        return ""
+    address = advertised_address(public_addr, host)
+    return f"{'https' if address.port == HTTPS else 'http'}://{address}"
 
 
 def _host_port(url: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 
-from swarm.core.addresses import AddressPolicy, is_loopback
+from swarm.core.addresses import HTTPS, AddressPolicy, is_loopback
 from swarm.model.messages import MOST_ADDRESSES, Node
 from swarm.model.peers import Address, PeerID
 
@@ -33,14 +33,20 @@ class Whereabouts:
         *,
         advertise: Sequence[Address],
         public_url: str,
+        secure: bool,
         clock: IReactorTime,
     ) -> None:
+        """
+        :param public_url: the operator's word; may be empty.
+        :param secure: the public port speaks TLS.
+        """
         self.http: IAddress | None = None
         self.peer: IAddress | None = None
         self._name = name
         self._me = me
         self._advertise = tuple(advertise)
         self._given_url = public_url
+        self._scheme = "https" if secure else "http"
         self._clock = clock
 
     def describe(self) -> Node:
@@ -58,10 +64,10 @@ class Whereabouts:
         """How clients elsewhere reach the public API; empty if they don't."""
         if self._given_url:
             return self._given_url
-        address = self._public_addr()
+        address = self._listens_at()
         if address.startswith(":"):
             address = f"{self._advertise[0].host}{address}" if self._advertise else ""
-        return f"http://{address}" if address else ""
+        return f"{self._scheme}://{address}" if address else ""
 
     def policy(self) -> AddressPolicy:
         """Which learned addresses may be dialled."""
@@ -84,10 +90,18 @@ class Whereabouts:
         return tuple(dict.fromkeys(map(str, self._advertise)))[1:MOST_ADDRESSES]
 
     def _public_addr(self) -> str:
-        """``host:port`` of the public API for others, ``:port``, or nothing."""
+        """
+        ``host:port`` of the public API for others, ``:port``, or nothing.
+
+        They take it for plain HTTP, unless the port is that of HTTPS.
+        """
         if self._given_url:
             url = urlsplit(self._given_url)
-            return str(Address(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)))
+            return str(Address(url.hostname or "", url.port or (HTTPS if url.scheme == "https" else 80)))
+        secure = self._scheme == "https" and _listening(self.http)[1] != HTTPS
+        return "" if secure else self._listens_at()
+
+    def _listens_at(self) -> str:
         host, port = _listening(self.http)
         if not port:
             return ""

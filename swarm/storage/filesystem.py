@@ -355,3 +355,7 @@ class FilesystemStore:
         self._open_files.drop(digest)
         self._volume.freed()
         return info
+
+    async def sync_removal(self, digest: Digest) -> None:
+        """See :meth:`IBlobStore.sync_removal`."""
+        await self._work.exclusively(digest, self._publisher.sync_removal, digest)

@@ -241,8 +241,7 @@ class Publisher:
             except StoreFailed as e:
                 if not isinstance(e.__cause__, FileNotFoundError):
                     raise
-                if self._disk.exists(directory):  # taken away by one who could not sync it, perhaps
-                    self._steps.sync_directory(directory)
+                self._sync_removal(directory)
                 return None
             info = BlobInfo(digest, size, self.names(digest))
             with self._catalog.forgetting(digest):
@@ -254,3 +253,13 @@ class Publisher:
             with suppress(OSError):  # markers stay, and so does their directory
                 self._disk.rmdir(directory)
         return info
+
+    def sync_removal(self, digest: Digest) -> None:
+        """Make durable that a blob was removed by somebody who perhaps could not."""
+        self._volume.check_writable()
+        with self._volume.guard("deleting a blob"):
+            self._sync_removal(self._layout.blob(digest))
+
+    def _sync_removal(self, directory: str) -> None:
+        if self._disk.exists(directory):
+            self._steps.sync_directory(directory)

@@ -66,12 +66,16 @@ class SmallWriter:
             digest = Digest.of(data)
             if self._expect is not None and digest != self._expect:
                 raise DigestMismatch(self._expect.hex, digest.hex)
-            return await self._publisher.publish_bytes(digest, data, () if name is None else (name,))
+            stored = await self._publisher.publish_bytes(digest, data, () if name is None else (name,))
+            self._ended = True
+            return stored
         finally:
             self.abort()
 
     def abort(self) -> None:
         """See :meth:`IBlobWriter.abort`."""
-        self._ended = True
+        if not self._ended:
+            self._ended = True
+            self._reservation.gave_up()
         self._pieces.clear()
         self._reservation.release()

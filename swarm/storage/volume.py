@@ -57,6 +57,10 @@ class Reservation:
         self._volume.reserved -= self.length
         self.length = 0
 
+    def gave_up(self) -> None:
+        """Its bytes are gone, so there is room again."""
+        self._volume.freed()
+
 
 @define(eq=False)
 class Volume:

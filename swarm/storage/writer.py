@@ -224,6 +224,7 @@ class BlobWriter:
             self._unhashed.clear()
             self._reservation.release()
             self._publisher.throw_away(self._temporary)
+            self._reservation.gave_up()
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.callback(None)

@@ -386,6 +386,14 @@ class BlobStoreContract:
         assert again.new
         assert again.info.names == ()
 
+    async def test_syncing_a_removal_removes_nothing(self, rig: StoreRig) -> None:
+        digest = (await put(rig.store, pattern(5000), "x")).info.digest
+        await rig.store.sync_removal(digest)
+        assert await rig.store.stat(digest) is not None
+        await rig.store.delete(digest)
+        await rig.store.sync_removal(digest)
+        assert await rig.store.stat(digest) is None
+
     async def test_a_reader_outlives_the_deletion(self, rig: StoreRig) -> None:
         data = pattern(MIB)
         digest = (await put(rig.store, data)).info.digest

@@ -468,6 +468,10 @@ class MemoryStore:
         del self.blobs[digest]
         return BlobInfo(digest, len(blob.data), blob.names)
 
+    async def sync_removal(self, digest: Digest) -> None:
+        """See :meth:`IBlobStore.sync_removal`."""
+        self.check_disk()
+
 
 @implementer(IHintStore)
 @define(eq=False)

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
@@ -19,6 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from swarm import footprint
+from swarm.steady import Steady
 from swarm.workers.station import Station
 from swarm.workers.tally import Tally
 
@@ -44,6 +46,7 @@ def main() -> None:
     """Serve until told otherwise."""
     die_with_the_node()
     reactor: Any = global_reactor
+    reactor.seconds = Steady(reactor.seconds, time.monotonic).seconds
     reactor.suggestThreadPoolSize(_THREADS)
 
     async def run_blocking(function: Any, /, *args: Any, **kwargs: Any) -> Any:

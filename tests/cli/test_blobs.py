@@ -124,6 +124,17 @@ def test_get_of_what_is_here_already_fetches_nothing(run, node, tmp_path) -> Non
     assert [path for method, path, _ in node.asked if method == "GET"] == []
 
 
+def test_a_file_that_is_not_there_is_said_without_the_systems_number(run, node) -> None:
+    code, _, complaint = run("put", "nofile")
+    assert (code, complaint) == (1, "swarm: nofile: No such file or directory\n")
+
+
+def test_get_of_what_nobody_has_leaves_nothing(run, node, tmp_path) -> None:
+    code, _, complaint = run("get", ID, "-o", "x")
+    assert code == 1 and "no such blob" in complaint
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("left", [1, 1 << 20, len(DATA) - 1, len(DATA)])
 def test_get_resumes_a_partial_file(run, node, tmp_path, left) -> None:
     node.keep(DATA)

@@ -119,8 +119,7 @@ def _go_on_with_the_same_kernel(
     """
     The process is killed, not the machine: the next one sees what was never written as if it were there.
 
-    What that one answers survives a power cut. Only a copy under a tombstone may be back until the next
-    start: told again, a node that knows the tombstone looks no further.
+    What that one answers survives a power cut.
     """
     disk = simulated.disks[play.data] = disk.restarted()
     again = Play(play.data, disk, play.told.copy())
@@ -131,7 +130,6 @@ def _go_on_with_the_same_kernel(
             at_once(work(again))
     finally:
         again.fall()
-    again.told.may_be_back()
     _go_on_after_power_loss(again, operation, disk, k)
     disk.release()
 

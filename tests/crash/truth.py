@@ -169,15 +169,6 @@ class Told:
         if not self.dead:
             self.known(*facts)
 
-    def may_be_back(self) -> None:
-        """What lies under a tombstone may be on the disk; see :meth:`check_buried`."""
-        buried = {
-            key[1] for key, values in self.on_disk.items() if key[0] == "tombstone" and (1, 1) in values
-        }
-        for key, values in self.on_disk.items():
-            if key[0] in ("blob", "name") and key[1] in buried:
-                values.add(True)
-
     @staticmethod
     def check_buried(truth: Mapping[Key, Any]) -> None:
         """:raises AssertionError: a started node keeps what was deleted everywhere."""

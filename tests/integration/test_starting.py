@@ -98,6 +98,13 @@ def test_a_bad_config_file_is_one_line_that_names_the_key(
     assert complaint("--config=c.toml").startswith(f"swarm: {named}")
 
 
+def test_an_impossible_port_is_one_line_that_names_it(refused: Callable[..., Ran]) -> None:
+    for which in ("http", "peer"):
+        ran = refused(f"--{which}=tcp:99999:interface=127.0.0.1")
+        assert ran.err.splitlines()[-1].startswith(f"swarm: cannot start: {which}: ")
+        assert "Traceback" not in ran.text + ran.err
+
+
 def test_an_unknown_option_is_named(refused: Callable[..., Ran]) -> None:
     ran = refused("--colour=red")
     assert "--colour" in ran.text + ran.err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 
 from swarm.errors import BlobMissing, PeerError, StoreFailed
 from swarm.interfaces import BlobInfo
@@ -109,6 +111,46 @@ def test_a_node_that_was_away_hears_of_it_when_it_returns(town: Town) -> None:
     town.world.spend(11)
     assert town.holders == set()
     assert not town.world.store.tombstones.debts
+
+
+def test_a_node_that_refuses_is_told_ever_more_rarely_until_it_returns(town: Town) -> None:
+    town.nodes["b"].store.deny.add("delete")
+    told = Counting(town.world.client, town.world)
+    town.deletion._client = told  # type: ignore[assignment] # a twin
+    town.world.run(town.deletion.everywhere(DIGEST))
+    told.told.clear()
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(7200)
+    times = [when for name, when in told.told]
+    assert {name for name, when in told.told} == {"b"}
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits[:5] == pytest.approx([20, 40, 80, 160, 320]) and max(waits) == pytest.approx(600)
+    town.nodes["b"].store.deny.clear()
+    town.deletion.peer_came(town.nodes["b"].peer)
+    town.world.spend(1)
+    assert town.holders == set() and not town.world.store.tombstones.debts
+
+
+def test_who_refuses_holds_up_nobody_else(town: Town) -> None:
+    town.nodes["b"].store.deny.add("delete")
+    town.nodes["c"].up = False
+    town.world.run(town.deletion.everywhere(DIGEST))
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(3600)
+    town.nodes["c"].up = True
+    town.world.spend(11)
+    assert town.holders == {"b"}
+
+
+def test_a_node_that_returns_hears_of_it_at_once(town: Town) -> None:
+    town.nodes["b"].up = False
+    town.world.run(town.deletion.everywhere(DIGEST))
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(3)
+    town.nodes["b"].up = True
+    town.deletion.peer_came(town.nodes["b"].peer)
+    town.world.spend(1)
+    assert town.holders == set()
 
 
 def test_a_node_forgotten_meanwhile_hears_of_it_when_it_is_known_again(town: Town) -> None:
@@ -235,6 +277,54 @@ def test_a_tombstone_that_the_disk_did_not_let_us_carry_out_is_carried_out_when_
     assert "us" in town.holders
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_who_hangs_up_between_the_tombstone_and_the_removal_does_not_keep_the_copy(
+    town: Town, again: bool
+) -> None:
+    """Found with a stopped node: told, and hung up on, it buried the id, and then kept the copy for ever."""
+    store = town.world.store
+    town.deletion._tombstones = Hanging(store.tombstones)  # type: ignore[assignment] # a twin
+    telling = town.world.start(town.deletion.ordered(DIGEST, 1))
+    telling.addErrback(lambda failure: failure.trap(CancelledError))
+    telling.cancel()
+    assert "us" in town.holders and store.tombstones.buried(DIGEST)
+    town.deletion._tombstones = store.tombstones
+    if again:
+        assert town.world.join(town.world.start(town.deletion.ordered(DIGEST, 1)))
+    else:
+        town.world.tasks.start("delivering", town.deletion.deliver_forever())
+        town.world.spend(11)
+    assert "us" not in town.holders
+
+
+def test_what_a_disk_kept_us_from_removing_is_removed_when_it_works_again(
+    town: Town, said: list[str]
+) -> None:
+    town.world.store.disk_error = lambda: StoreFailed("EIO")
+    town.deletion._unfinished.add(DIGEST)
+    town.world.store.tombstones.known[DIGEST] = (1, True)
+    town.world.tasks.start("delivering", town.deletion.deliver_forever())
+    town.world.spend(11)
+    assert "us" in town.holders and any("cannot delete" in each for each in said)
+    town.world.store.disk_error = None
+    town.world.spend(11)
+    assert "us" not in town.holders
+
+
+class Hanging:
+    """Tombstones that are recorded, and nobody is told so."""
+
+    def __init__(self, real: object) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    async def bury(self, digest: Digest, generation: int) -> None:
+        await self._real.bury(digest, generation)  # type: ignore[attr-defined] # tombstones
+        await Deferred()
+
+
 class Refusing:
     """A store whose disk refuses the first deletion."""
 
@@ -248,6 +338,23 @@ class Refusing:
             raise StoreFailed("EIO")
         info: BlobInfo = await self._real.delete(digest)  # type: ignore[attr-defined] # a store
         return info
+
+    async def sync_removal(self, digest: Digest) -> None:
+        await self._real.sync_removal(digest)  # type: ignore[attr-defined] # a store
+
+
+class Counting:
+    """A client that notes when tombstones were told to whom."""
+
+    def __init__(self, real: object, world: World) -> None:
+        self._real = real
+        self._world = world
+        self.told: list[tuple[str, float]] = []
+
+    async def delete(self, peer: Peer, digest: Digest, generation: int) -> bool:
+        self.told.append((peer.name, self._world.clock.seconds()))
+        answer: bool = await self._real.delete(peer, digest, generation)  # type: ignore[attr-defined]
+        return answer
 
 
 class Failing:

@@ -265,6 +265,9 @@ def test_a_greeting_is_checked_before_it_is_believed(village: Village) -> None:
     a.membership.greeted(who, "b", ":7040", ":7041", "192.0.2.1")
     (state,) = a.membership.known()
     assert state.peer == Peer(who, "b", Address("192.0.2.1", 7041), "http://192.0.2.1:7040")
+    a.membership.greeted(who, "b", "b.example:443", ":7041", "192.0.2.1")
+    (state,) = a.membership.known()
+    assert state.peer.public_url == "https://b.example:443", "the port of HTTPS"
 
 
 def test_two_nodes_of_one_name_are_told_apart(village: Village) -> None:

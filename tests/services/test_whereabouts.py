@@ -21,7 +21,12 @@ def tcp(host: str, port: int) -> IAddress:
 
 
 def node(
-    *, peer: IAddress, http: IAddress | None = None, advertise: Sequence[str] = (), url: str = ""
+    *,
+    peer: IAddress,
+    http: IAddress | None = None,
+    advertise: Sequence[str] = (),
+    url: str = "",
+    secure: bool = False,
 ) -> Whereabouts:
     """A node that listens there."""
     where = Whereabouts(
@@ -29,6 +34,7 @@ def node(
         lambda: ME,
         advertise=[Address.parse(each) for each in advertise],
         public_url=url,
+        secure=secure,
         clock=Clock(),
     )
     where.peer, where.http = peer, http
@@ -75,6 +81,15 @@ def test_the_public_url_needs_a_host() -> None:
     assert named.public_url() == "http://n.example:7040"
     assert node(peer=tcp("0.0.0.0", 1), url="https://n.example/x").public_url() == "https://n.example/x"
     assert node(peer=tcp("10.0.0.1", 1), http=tcp("10.0.0.1", 2)).public_url() == "http://10.0.0.1:2"
+
+
+def test_a_public_api_with_tls_is_no_plain_one() -> None:
+    """Found as a stranger: ``--http ssl:…`` called itself ``http://``, in its log and in Metalinks."""
+    there = node(peer=tcp("10.0.0.1", 1), http=tcp("10.0.0.1", 8443), secure=True)
+    assert there.public_url() == "https://10.0.0.1:8443"
+    assert there.describe().public_addr == "", "peers would take it for plain"
+    usual = node(peer=tcp("10.0.0.1", 1), http=tcp("0.0.0.0", 443), secure=True)
+    assert usual.describe().public_addr == ":443"
 
 
 def test_learned_loopback_addresses_are_fit_only_for_who_lives_there() -> None:

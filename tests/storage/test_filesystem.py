@@ -407,6 +407,25 @@ def test_free_space_is_asked_once_a_second_and_promises_are_kept_in_mind(tmp_pat
     writer.abort()
 
 
+def test_what_a_refused_put_took_is_there_for_the_next_one(tmp_path: Path) -> None:
+    """Found as a stranger: a PUT too large for the disk, and for a second small ones were refused, too."""
+
+    class Small(Disk):
+        left = 10_000
+
+        def free(self, path: str) -> int:
+            return self.left
+
+    disk = Small()
+    rig = FilesystemRig(str(tmp_path), disk=disk)
+    at_once(rig.store.start())
+    rig.clock.advance(2)  # type: ignore[attr-defined]  # a task.Clock
+    writer = at_once(rig.store.writer(9000))
+    at_once(refused(StorageFull, rig.store.writer(6000)))
+    writer.abort()
+    at_once(put(rig.store, pattern(6000)))
+
+
 def test_what_a_deletion_frees_is_there_for_the_next_put(tmp_path: Path) -> None:
     class Small(Disk):
         left = 10_000
