@@ -31,12 +31,17 @@ class LocalError(SwarmError):
 
 
 class BlobMissing(LocalError):
-    """No such blob here (and, where peers were asked, nowhere)."""
+    """
+    No such blob here (and, where peers were asked, nowhere).
 
-    def __init__(self, digest: Digest, detail: str = "no such blob") -> None:
+    :ivar nothing: there is nothing of it here at all, so no operator's marker either.
+    """
+
+    def __init__(self, digest: Digest, detail: str = "no such blob", *, nothing: bool = False) -> None:
         super().__init__(f"{detail}: {digest.short}")
         self.digest = digest
         self.detail = detail
+        self.nothing = nothing
 
 
 class BlobForbidden(LocalError):

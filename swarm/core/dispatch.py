@@ -221,6 +221,12 @@ class Dispatch:
 
     # -- bytes -----------------------------------------------------------------
 
+    def asked_at(self, span_id: int, when: float) -> None:
+        """A span just told by :meth:`next` had been asked before, at that time."""
+        flight = self._table.flights[span_id]
+        flight.expected += when - flight.asked
+        flight.asked = flight.heard = when
+
     def wanted(self, span_id: int, stop: int) -> tuple[ByteRange, ...]:
         """Of the bytes that came since the last :meth:`received`, up to ``stop``: those to write."""
         flight = self._table.flights.get(span_id)

@@ -28,11 +28,12 @@ from zope.interface import implementer
 from swarm.errors import Fault, PeerError, SwarmError
 from swarm.model.peers import Address, PeerID
 from swarm.peering.faults import fault_of
-from swarm.peering.glance import Glance, spell
+from swarm.peering.glance import Glance, Unusual, spell
 from swarm.peering.http1 import Head
 from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter, Metered
 from swarm.peering.pushing import BlobBody
+from swarm.web.eager import urge
 
 
 @frozen
@@ -89,14 +90,18 @@ class Exchanges:
         :raises PeerError: no whole answer within the budgets.
         :raises SwarmError: what a :class:`BlobBody` could not read.
         """
+        plain = peer is not None and ask.method in ("HEAD", "GET")
         while True:
             line = _Line(self, address, peer, ask)
-            kept = self._kept(address, peer) if ask.method == "HEAD" and peer is not None else None
+            kept = self._kept(address, peer) if plain and peer is not None else None
             answering = self._exchange(line, ask) if kept is None else self._glance(line, ask, *kept)
             work = Deferred.fromCoroutine(answering)
             timer = None if ask.total is None else self.clock.callLater(ask.total, line.expire, work)
             try:
                 return await work
+            except Unusual:
+                plain = False
+                line.abort()
             except Exception as e:  # sorted out here, and only here, into faults and everything else
                 if line.meter is not None and line.meter.early is not None:
                     return Reply(*line.meter.early, line.meter.who)
@@ -114,18 +119,19 @@ class Exchanges:
                 line.settle()
 
     async def _glance(self, line: _Line, ask: Ask, key: tuple[Address, int], connection: Any) -> Reply:
-        """A HEAD over an idle connection, which then is kept on; see :mod:`swarm.peering.glance`."""
+        """A HEAD or GET over an idle connection, which then is kept on; see :mod:`swarm.peering.glance`."""
         meter: Meter = line.begin(connection).transport
-        glance = Glance()
+        glance = Glance(None if ask.method == "HEAD" else ask.limit)
         meter.lend(glance)
-        meter.write(spell(ask.path, {"Host": str(line.address), **ask.headers}))
-        head = await glance.answer
+        meter.write(spell(ask.method, ask.path, {"Host": str(line.address), **ask.headers}))
+        urge(meter)
+        head, body = await glance.answer
         meter.lend(connection)
         if not head.closes:
             self.pool._putConnection(key, connection)  # as Twisted's client itself does when it is done
         else:
             meter.abortConnection()
-        return Reply(head, b"", meter.who)
+        return Reply(head, body, meter.who)
 
     async def _exchange(self, line: _Line, ask: Ask) -> Reply:
         agent = Agent.usingEndpointFactory(self.clock, line, pool=line)

@@ -46,6 +46,7 @@ from swarm.peering.limits import PeerLimits
 from swarm.peering.meter import Meter
 from swarm.peering.tls import tls_fault
 from swarm.peering.wire import CLUSTER, GIVEN, GIVEN_HEEDED
+from swarm.web.eager import urge
 
 Sink = Callable[[int, Sequence[memoryview]], None]
 
@@ -398,6 +399,7 @@ class _Wire(Protocol):
         """Send the request for a span."""
         self.answers.expect(span)
         self.transport.write(self._head + span.header.encode() + b"\r\n\r\n")
+        urge(self.transport)
 
     def pause(self) -> None:
         """Stop reading."""

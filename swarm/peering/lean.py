@@ -24,6 +24,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
+from swarm.web.eager import IGathers
 from swarm.web.straight import ITakesViews
 
 RECORD: Final = 1 << 14
@@ -60,7 +61,7 @@ def _openssl() -> tuple[Any, Any, Any] | None:
 OPENSSL = _openssl()
 
 
-@implementer(ITakesViews)
+@implementer(ITakesViews, IGathers)
 class LeanTLS(BufferingTLSTransport):
     """
     One TLS connection.
@@ -80,6 +81,10 @@ class LeanTLS(BufferingTLSTransport):
             # Twisted hands the kernel 128 KiB a turn of the loop: three turns for each chunk of ours.
             transport.SEND_LIMIT = 2 * CHUNK  # type: ignore[attr-defined]  # FileDescriptor has it, no interface
         super().makeConnection(transport)
+
+    def gatheredOut(self) -> None:
+        """See :class:`~swarm.web.eager.IGathers`."""
+        self._aggregator.flush()
 
     def writeView(self, view: memoryview) -> None:
         """See :class:`~swarm.web.straight.ITakesViews`."""

@@ -18,6 +18,7 @@ from swarm.errors import Fault, LocalError, PeerError
 from swarm.interfaces import ILane, IPartial, IPeerClient
 from swarm.model.peers import PeerID
 from swarm.model.ranges import RangeSet
+from swarm.services.ahead import Ahead
 from swarm.services.progress import Counters
 from swarm.services.sources import Sources
 from swarm.services.tasks import Tasks
@@ -50,12 +51,14 @@ class Asking:
         failed: Callable[[LocalError], None],
         delivered: Callable[[PeerID, bool], None],
         told: Callable[[PeerID, RangeSet | None, RangeSet | None], None],
+        ahead: Ahead | None = None,
     ) -> None:
         """
         :param arrived: told of each grain whose bytes are all on disk.
         :param unfit: told of a peer that has not what it says it has, and why.
         :param failed: told when our own disk refuses.
         :param told: told what a peer has by the time it answers, before any bytes of that answer are counted.
+        :param ahead: a lane on which a span was asked before.
         """
         self.fed = clock.seconds()
         self._partial = partial
@@ -70,6 +73,7 @@ class Asking:
         self._failed = failed
         self._delivered = delivered
         self._told = told
+        self._ahead = ahead
         self._lanes: dict[PeerID, ILane] = {}  # where new spans go
         self._asked: dict[int, ILane] = {}  # spans under way
         self._began: dict[int, float] = {}  # and when they were asked
@@ -171,9 +175,14 @@ class Asking:
         lane = self._lanes.get(span.peer)
         if lane is None:
             grains = self._partial.grains
-            lane = self._lanes[span.peer] = self._client.lane(
-                peer, self._partial.digest, grains.size, partial(self._told, peer.id)
-            )
+            told = partial(self._told, peer.id)
+            ahead, self._ahead = self._ahead, None
+            if ahead is not None and ahead.peer.id == peer.id and ahead.claim(span.range, told):
+                lane = ahead
+                self._dispatch.asked_at(span.id, ahead.asked)
+            else:
+                lane = self._client.lane(peer, self._partial.digest, grains.size, told)
+            self._lanes[span.peer] = lane
         self._asked[span.id] = lane
         self._began[span.id] = self._clock.seconds()
         self._users[lane] += 1

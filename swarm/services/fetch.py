@@ -27,6 +27,7 @@ from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
+from swarm.services.ahead import Ahead, ask_ahead
 from swarm.services.holders import Holders
 from swarm.services.progress import Counters, GrainWatch
 from swarm.services.pull import Pull
@@ -86,7 +87,10 @@ class Fetch:
         self._stored: BlobInfo | None = None
         self._error: LocalError | None = None
         self._places: dict[object, int] = {}  # where those who wait for a reader mean to begin
+        self._ahead: Ahead | None = None  # while its pull is being set up
         self._searched = False
+        self._looked = False
+        self._here: BlobInfo | None = None
         self._asked = 0  # how many peers, in the first search
         self._agreed = False  # have peers had the time to disagree about the size?
         self._silent = False  # did a peer that is alive not answer? Then nobody knows that nobody has it
@@ -172,10 +176,13 @@ class Fetch:
             await self._tasks.stop()
 
     async def _attempts(self) -> BlobInfo:
-        if info := await self._store.stat(self._digest):
-            return info  # it came since the miss
+        self._begin_search()
+        self._tasks.start("looking here again", self._look_again())
         await self._search_first()
+        if self._here is not None:
+            return self._here
         if not self._holdings and await self._holders.met_more():
+            self._begin_search()
             await self._search_first()
         if not self._holdings and self._silent and self._doom is None:
             raise Overloaded("some peers did not say whether they have it")
@@ -203,8 +210,16 @@ class Fetch:
         return max(sizes, key=sizes.count, default=None)
 
     async def _attempt(self, size: int) -> BlobInfo:
-        partial = await self._store.partial(self._digest, size)
         grains = Grains.of(size)
+        ahead = self._ahead = self._ask_ahead(grains)
+        try:
+            partial = await self._store.partial(self._digest, size)
+        except BaseException:
+            if ahead is not None:
+                ahead.drop()
+            raise
+        finally:
+            self._ahead = None
         pull = Pull(
             partial,
             Dispatch(grains, self._dispatch, self._random),
@@ -216,6 +231,7 @@ class Fetch:
             convict=self._holders.convict,
             delivered=self._holders.delivered,
             watch=self._watch,
+            ahead=ahead,
         )
         self.pull = pull
         shares, beside = Shares(self._me(), self._digest, grains), Tasks()
@@ -225,6 +241,8 @@ class Fetch:
             for place, near in self._places.items():
                 pull.expect(place, near)
             pull.begin()
+            if ahead is not None:
+                pull.add(ahead.holding)  # before the others, or it is one of them that is asked
             self._feed(pull)
             self._changed.fire()
             beside.start("hearing all sizes", self._agree(pull))
@@ -237,9 +255,19 @@ class Fetch:
             return stored.info
         finally:
             self.pull = None
+            if ahead is not None:
+                ahead.drop()
             await beside.stop()
             # Another size begins with no left-over, and does not wait for who still reads from this one.
             await pull.stop(keep=self._keep and not self.retries)
+
+    def _ask_ahead(self, grains: Grains) -> Ahead | None:
+        """Not while something is left of an earlier pull: it may be just that grain."""
+        place = next(iter(self._places.values()), None)
+        if place is None or self._store.begun(self._digest) is not None:
+            return None
+        holdings = self._holdings.values()
+        return ask_ahead(self._client, self._digest, grains, place, holdings, clock=self._clock)
 
     async def _tell_size(self, pull: Pull) -> None:
         while not pull.size_proven:
@@ -248,11 +276,14 @@ class Fetch:
 
     # -- looking for holders ------------------------------------------------------------
 
-    async def _search_first(self) -> None:
-        """Ask every live peer; go on when one has said yes, or all have answered."""
+    def _begin_search(self) -> None:
+        """Ask every live peer."""
         self._searched, self._asked = False, len(self._holders.live())
         self._tasks.start("looking for holders", self._search_once())
-        while not (self._searched or self._holdings or self._doom):
+
+    async def _search_first(self) -> None:
+        """Wait until one has said yes, or all have answered and it is not here either."""
+        while not (self._holdings or self._doom or self._here or (self._searched and self._looked)):
             await self._changed.wait()
         if self._store.begun(self._digest) not in (None, self._best_size()):
             await self._hear()  # what came of it is not thrown away on one peer's word
@@ -285,6 +316,14 @@ class Fetch:
             if 2 * max(map(sizes.count, sizes), default=0) > self._asked:
                 return
             await self._changed.wait()
+
+    async def _look_again(self) -> None:
+        """It may have come since the miss. If a peer is quicker to say yes, the pull is in vain."""
+        try:
+            self._here = await self._store.stat(self._digest)
+        finally:
+            self._looked = True
+            self._changed.fire()
 
     async def _search_once(self) -> None:
         try:
@@ -357,6 +396,8 @@ class Fetch:
             self._holdings.pop(peer.id, None)
             return
         self._holdings[peer.id] = holding
+        if self._ahead is not None:
+            self._ahead.hear(holding)
         if self.pull is not None:
             if peer.id in self.pull.sources or (
                 holding.complete and len(self.pull.complete_sources) < self._breadth.allowed

@@ -123,8 +123,9 @@ class Fetcher:
         """
         try:
             return await self._store.open(digest)
-        except BlobMissing:
-            await self._store.check_markers(digest)
+        except BlobMissing as e:
+            if not e.nothing:
+                await self._store.check_markers(digest)
         # Also if it was deleted from the swarm: it may have been put again elsewhere.
         reader = await self._fetch(digest).reader(near)
         return await self._store.open(digest) if reader is None else reader

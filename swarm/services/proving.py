@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -18,6 +19,7 @@ from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
 from swarm.errors import LocalError, PeerError, PullFailed
 from swarm.interfaces import IPartial, IPeerClient
+from swarm.model.midstates import Midstates
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
 from swarm.services.progress import Counters, GrainWatch
@@ -77,9 +79,11 @@ class Proving:
         counters: Counters,
         backlog: Callable[[], None],
         watch: GrainWatch,
+        early: dict[PeerID, Deferred[Midstates]],
     ) -> None:
         """
         :param lists_wanted: midstate lists to compare.
+        :param early: those that were asked before; taken out when they are used.
         :param backlog: told whenever :attr:`unhashed` changes.
         """
         self.trust = trust
@@ -97,6 +101,7 @@ class Proving:
         self._counters = counters
         self._backlog = backlog
         self._watch = watch
+        self._early = early
         self._undecided: dict[int, object] = {}  # grains on disk, neither accepted nor rejected: latest check
         self._accepted: set[int] = set()
         self._listed: set[PeerID] = set()  # asked for their list
@@ -211,6 +216,7 @@ class Proving:
                 if (asked := self._asked.pop(grain, None)) is not None:
                     self._watch.verified(now - asked)
                 self._accepted.add(grain)
+                self._all_lists = self._all_lists or bool(self._came)
                 owner.accepted(grain)
         for proof in judgement.proofs:
             self._exclude(proof)
@@ -319,7 +325,10 @@ class Proving:
         missing = (self._lists_wanted if self._all_lists else 1) - len(usable)
         if missing <= 0:
             return
-        others = sorted(self._sources.complete - self._listed, key=lambda p: (self._dispatch.asked_of(p), p))
+        others = sorted(
+            self._sources.complete - self._listed,
+            key=lambda p: (p not in self._early, self._dispatch.asked_of(p), p),
+        )
         del others[missing:]
         for peer in others:
             self._fetch_list(peer)
@@ -353,7 +362,9 @@ class Proving:
     async def _offer_list(self, peer: Peer) -> None:
         trust = self.trust
         try:
-            midstates = await self._client.midstates(peer, trust.digest, self._grains.size)
+            early = self._early.pop(peer.id, None)
+            asking = self._client.midstates(peer, trust.digest, self._grains.size) if early is None else early
+            midstates = await asking
         except PeerError as e:
             self.log.info("no midstates: {error}", error=e)
             self._all_lists = True
@@ -362,7 +373,8 @@ class Proving:
             self._owner.judged()
             return
         self._came.add(peer.id)
-        self._all_lists = True
+        # One list and another peer's bytes speak for the grain a reader waits for: what can wait, does.
+        self._all_lists = self._all_lists or bool(self._accepted or self._dispatch.asked_of(peer.id))
         if trust is self.trust:
             await self._apply(trust.offer(peer.id, midstates))
 

@@ -25,6 +25,7 @@ from swarm.model.digest import Digest
 from swarm.model.holdings import Holding
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import ByteRange, RangeSet
+from swarm.services.ahead import Ahead
 from swarm.services.asking import Asking
 from swarm.services.passing import PassingReader
 from swarm.services.progress import Counters, GrainWatch, PullProgress, SourceProgress
@@ -71,7 +72,9 @@ class Pull:
         convict: Callable[[Peer, Proof], None],
         delivered: Callable[[PeerID, bool], None],
         watch: GrainWatch,
+        ahead: Ahead | None = None,
     ) -> None:
+        """:param ahead: a lane on which the bytes that will be wanted first were asked before."""
         self.digest: Digest = partial.digest
         self.grains = partial.grains
         self.error: LocalError | None = None
@@ -120,6 +123,7 @@ class Pull:
             counters=counters,
             backlog=self._balance,
             watch=watch,
+            early={} if ahead is None else ahead.lists,
         )
         self._asking = Asking(
             partial,
@@ -134,6 +138,7 @@ class Pull:
             failed=self.fail,
             delivered=delivered,
             told=self._hear,
+            ahead=ahead,
         )
 
     # -- what it is told ------------------------------------------------------------------

@@ -260,7 +260,7 @@ class FilesystemStore:
             try:
                 seen = self._open_files.look(self._layout.blob(digest))
             except (FileNotFoundError, NotADirectoryError) as e:
-                raise BlobMissing(digest) from e  # and so no marker is there either
+                raise BlobMissing(digest, nothing=True) from e
         try:
             self._check_markers(digest)
             return self._copies.find(digest), seen

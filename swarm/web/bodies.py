@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from swarm.interfaces import IBlobReader
 from swarm.model.ranges import ByteRange
+from swarm.web.eager import urge
 from swarm.web.errors import Refusal
 from swarm.web.ranges import Conditions, Selection
 from swarm.web.straight import send_straight
@@ -121,6 +122,10 @@ async def _send_span(request: StreamingRequest, reader: IBlobReader, span: ByteR
             length = min(chunk, stop - offset)
             data = reader.read_now(offset, length) or await reader.read(offset, length)
             request.write(data)
+            if offset == span.start and reader.fileno() < 0:
+                urge(
+                    request.channel.transport
+                )  # of a pull: they were waited for, and there is more to do now
             offset += len(data)
             await flow.ready()
 

@@ -18,7 +18,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Connection, Server
+from zope.interface import Interface
+
+
+class IGathers(Interface):
+    """A transport that gathers small writes for a moment."""
+
+    def gatheredOut() -> None:
+        """Pass on what was gathered."""
+
+
+def urge(transport: Any) -> None:
+    """
+    Send what was written to a connection now, not in the reactor's next turns but one.
+
+    For what somebody waits for while this node goes on with something else: a peer that is asked
+    begins meanwhile.
+    """
+    while (below := getattr(transport, "transport", None)) is not None:
+        if IGathers.providedBy(transport):
+            transport.gatheredOut()
+        transport = below
+    if isinstance(transport, Connection) and transport.connected and not transport.disconnecting:
+        transport.doWrite()  # what goes wrong the reactor finds out by itself, and says so
 
 
 def eager_send(transport: Any) -> Callable[[bytes | memoryview], object]:

@@ -121,6 +121,18 @@ def test_only_missing_bytes_of_a_failed_span_are_asked_again() -> None:
     assert only(pull.next(1.2)).range == ByteRange(950, 1000)
 
 
+def test_a_span_that_was_asked_before_is_as_late_as_it_is() -> None:
+    pull = table()
+    pull.add_source(A, 10.0)
+    span = only(pull.next(10.0))
+    pull.asked_at(span.id, 9.0)
+    flight = pull._table.flights[span.id]
+    assert (flight.asked, flight.heard) == (9.0, 9.0)
+    assert flight.expected == 9.0 + pull.settings.first_byte
+    pull.received(span.id, span.range.stop, 10.5)
+    assert pull._table.first_bytes.at(0.5, 0.0) == 1.5
+
+
 def test_no_news_and_old_news_change_nothing() -> None:
     pull = table()
     pull.add_source(A, 0.0)

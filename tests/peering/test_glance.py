@@ -1,4 +1,4 @@
-"""A HEAD over a kept connection tells what one over a fresh one does, and leaves it as good as it was."""
+"""Over a kept connection HEAD and a small GET tell what they do over a fresh one, and leave it as it was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionLost
 
 from swarm.errors import Fault, PeerError
+from swarm.model.grains import Grains
+from swarm.model.midstates import Midstates
 from swarm.model.ranges import ByteRange
 from swarm.testing.contracts_peers import Collector
 from tests.peering.test_exchange import BLOB, DIGEST, HELD, PEER, Call, Rig
@@ -65,6 +67,69 @@ def test_a_kept_connection_says_what_a_fresh_one_does(answer: bytes, data: st.Da
     fields = [{line.lower() for line in each.split(b"\r\n")} for each in asked[:2]]
     assert fields[1] and fields[1] <= fields[0], "the same request, without what it need not say"
     assert fresh.nothing_left() and kept.nothing_left()
+
+
+MIDSTATES = Midstates(Grains.of(len(BLOB)), bytes(64 * (Grains.of(len(BLOB)).count - 1)))
+LIST = MIDSTATES.encode()
+LISTED = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LIST)}\r\n".encode()
+LISTS = [
+    LISTED + b"\r\n" + LIST,
+    LISTED + b"Connection: close\r\n\r\n" + LIST,
+    LISTED + b"Content-Encoding: gzip\r\n\r\n" + LIST,
+    LISTED + b"\r\n" + LIST[:-1] + b"!",
+    b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + LISTED + b"\r\n" + LIST,
+    b"HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 204 x\r\n\r\n",
+    b"HTTP/1.1 404 x\r\nContent-Length: 3\r\n\r\nnot",
+    b"HTTP/1.1 503 x\r\nRetry-After: 7\r\nContent-Length: 3\r\n\r\nnot",
+]
+
+
+@given(st.sampled_from(LISTS), st.data())
+def test_a_list_over_a_kept_connection_is_the_one_over_a_fresh_one(
+    answer: bytes, data: st.DataObject
+) -> None:
+    fresh, kept = Rig(), warm()
+    first, second = (Call(rig.client.midstates(PEER, DIGEST, len(BLOB))) for rig in (fresh, kept))
+    fresh.wires.send(answer)
+    at = 0
+    while at < len(answer) and second.outcome is ...:
+        step = data.draw(st.integers(1, len(answer) - at))
+        kept.wires.send(answer[at : at + step])
+        at += step
+    assert told(first) is not ...
+    assert told(second) == told(first)
+    assert len(kept.wires.transports) == 1
+    assert fresh.nothing_left() and kept.nothing_left()
+
+
+def test_an_answer_without_a_length_is_left_to_a_whole_client() -> None:
+    rig = warm()
+    call = Call(rig.client.midstates(PEER, DIGEST, len(BLOB)))
+    answer = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer += b"%x\r\n%s\r\n0\r\n\r\n" % (len(LIST), LIST)
+    rig.wires.send(answer)
+    assert call.outcome is ... and len(rig.wires.transports) == 2
+    rig.wires.send(answer)
+    assert call.outcome == MIDSTATES
+    assert rig.nothing_left()
+
+
+def test_a_list_that_is_too_long_is_not_read() -> None:
+    rig = warm()
+    call = Call(rig.client.midstates(PEER, DIGEST, len(BLOB)))
+    rig.wires.send(b"HTTP/1.1 200 x\r\nContent-Length: 999999999\r\n\r\n")
+    assert call.fault is Fault.OVERSIZED
+    assert rig.wires.dropped() and rig.nothing_left()
+
+
+def test_a_list_that_breaks_off_is_truncated() -> None:
+    rig = warm()
+    call = Call(rig.client.midstates(PEER, DIGEST, len(BLOB)))
+    rig.wires.send(LISTED + b"\r\n")
+    rig.wires.end(ConnectionLost())
+    assert call.fault is Fault.TRUNCATED
 
 
 def test_it_is_kept_on_for_whatever_comes_next() -> None:

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from swarm.interfaces import BlobInfo, IOpenBlob
 from swarm.model.digest import Digest
-from swarm.web.eager import eager_file, eager_send
+from swarm.web.eager import IGathers, eager_file, eager_send, urge
 from swarm.web.request import StreamingRequest
 from swarm.web.site import StreamingSite
 
@@ -229,3 +229,47 @@ def test_only_plain_tcp_has_such_a_way(file: int) -> None:
     transport = StringTransport()
     assert not eager_file(transport)(HEAD, file, 20_000)
     assert transport.value() == b""
+
+
+@implementer(IGathers)
+class Gathering:
+    """A transport above another that keeps what is written until it is told."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self._kept = b""
+
+    def write(self, data: bytes) -> None:
+        self._kept += data
+
+    def gatheredOut(self) -> None:
+        kept, self._kept = self._kept, b""
+        self.transport.write(kept)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_written_is_sent_before_the_turn_is_over(dial: Dial) -> None:
+    transport, client = await dial()
+    above = Gathering(transport)
+    transport.write(b"one ")
+    above.write(b"two")
+    urge(above)
+    assert not transport.dataBuffer and not transport._tempDataLen
+    urge(above)  # there is nothing
+    transport.write(DATA)
+    urge(above)
+    assert transport.dataBuffer, "more than the socket takes: the rest goes the usual way"
+    assert client.transport is not None
+    client.transport.resumeProducing()
+    await client.expect(7 + len(DATA))
+    assert client.heard == b"one two" + DATA
+    transport.loseConnection()
+    urge(above)
+    await client.lost
+
+
+def test_what_is_no_socket_is_left_alone() -> None:
+    transport = StringTransport()
+    transport.write(b"x")
+    urge(transport)
+    assert transport.value() == b"x"
