@@ -140,7 +140,10 @@ class Timeline:
         label: str = "",
     ) -> Event:
         """Call in ``delay`` seconds; see :meth:`at`."""
-        return self.at(self.now + delay, owner, function, *args, label=label)
+        event = Event(
+            self, owner, self.now + delay, function, args, {}, label or name_of(function), timed=False
+        )
+        return self.add(event)
 
     def at(
         self, when: float, owner: SimReactor | None, function: Callable[..., Any], *args: Any, label: str = ""
@@ -217,14 +220,13 @@ class Timeline:
         if event.when > self.now:
             self.now = event.when
         event.called = True
-        self.events += 1
+        self.events = number = self.events + 1
         owner = event.owner
-        line = f"{self.events} {self.now:.6f} {'network' if owner is None else owner.name} {event.label}"
-        lines = self._lines
-        lines.append(line)
+        line = f"{number} {self.now:.6f} {'network' if owner is None else owner.name} {event.label}"
+        self._lines.append(line)
         if self.keep:
             self.history.append(line)
-        if len(lines) > _LINES:
+        if number % _LINES == 0:
             self._hash_lines()
         self.current = owner
         try:
