@@ -38,6 +38,7 @@ from swarm.errors import LocalError, Malformed
 from swarm.groundwork import read_credentials, read_endpoint, read_peer_list, read_tokens
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
+from swarm.model.digest import Digest
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.resolving import CarefulReactor
@@ -216,7 +217,7 @@ class Node(Service):
             config.deletion,
             name=config.name,
             clock=reactor,
-            forget=self.fetcher.forget,
+            forget=self._forget,
         )
         self.custodian = Custodian(
             self.store, self.fetcher.pull, config.custodian, clock=reactor, tasks=self._tasks
@@ -370,6 +371,11 @@ class Node(Service):
             self.log.critical("keeping the last good identity: {problem}", problem=problem)
 
     # -- what the parts are told --------------------------------------------------------
+
+    async def _forget(self, digest: Digest) -> None:
+        """A blob is being deleted: nobody pulls it, now or later."""
+        self.custodian.forget(digest)
+        await self.fetcher.forget(digest)
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)

@@ -255,9 +255,7 @@ class Roster:
 
     def live(self, now: float) -> tuple[Peer, ...]:
         """Peers that are alive."""
-        return tuple(
-            peer for peer, entry in self._named() if self._condition(entry, now) is Condition.ALIVE
-        )
+        return tuple(peer for peer, entry in self._named() if self._condition(entry, now) is Condition.ALIVE)
 
     def known(self, now: float) -> tuple[PeerState, ...]:
         """All peers, in the order they became known; a name taken already gets a suffix from the identity."""
