@@ -36,6 +36,7 @@ from swarm.core.roster import Roster
 from swarm.core.standing import Standing
 from swarm.errors import LocalError, Malformed
 from swarm.groundwork import read_credentials, read_endpoint, read_peer_list, read_tokens
+from swarm.hashing import Sha512
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
 from swarm.model.digest import Digest
@@ -68,6 +69,7 @@ class Walls:
     listen: Callable[..., IStreamServerEndpoint] = server_endpoint
     dial: Callable[..., IStreamClientEndpoint] = client_endpoint
     identify: Callable[[Any], PeerID] = peer_id_of
+    hashing: Callable[[], Sha512] = load_sha512
 
 
 def create_node(
@@ -131,7 +133,7 @@ class Node(Service):
             public_url=config.public_url,
             clock=reactor,
         )
-        sha512 = load_sha512()
+        sha512 = walls.hashing()
         self.log.info("hashing: {how}", how=sha512.description)
         self.store = FilesystemStore(
             str(config.data),

@@ -32,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarm.config import Config
+from swarm.hashing.sha512 import load as load_sha512
 from swarm.model.peers import Address, PeerID
 from swarm.node import Node, Walls, create_node
 from swarm.pki import Authority, peer_id, write_key
@@ -177,9 +178,9 @@ class Swarm:
         self.databases.disks[str(each.root)] = each.disk
         each.disk.pages = Random(f"{life} pages")
         each.disk.lost = lambda: self._power_is_gone(each)
-        walls = Walls(disk=each.disk)
+        walls = Walls(each.disk, hashing=_hashing)
         if not self.tls:
-            walls = Walls(each.disk, _plainly, _dial_plainly, self._whose)
+            walls = Walls(each.disk, _plainly, _dial_plainly, self._whose, _hashing)
         config = Config(
             data=each.root,
             name=name,
@@ -322,6 +323,9 @@ def _dial_plainly(
 def _memory() -> str | None:
     """Files in memory, where there is such a place: a run writes a lot and keeps nothing."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+_hashing = cache(load_sha512)  # its self-tests are long; once in a process is enough
 
 
 @cache

@@ -9,8 +9,8 @@ says.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,7 @@ class Timeline:
         owner = event.owner
         if owner is None or not owner.dead:
             event.entry = self._sequence = entry = self._sequence + 1
-            heapq.heappush(self._heap, (event.when, entry, event))
+            heappush(self._heap, (event.when, entry, event))
         return event
 
     def move(self, event: Event, when: float) -> None:
@@ -169,7 +169,7 @@ class Timeline:
     def _push(self, event: Event) -> None:
         self._sequence += 1
         event.entry = self._sequence
-        heapq.heappush(self._heap, (event.when, self._sequence, event))
+        heappush(self._heap, (event.when, self._sequence, event))
 
     def pending(self, owner: SimReactor | None) -> list[Event]:
         """What is still to come for a process."""
@@ -197,7 +197,7 @@ class Timeline:
         """
         heap = self._heap
         while heap:
-            place = heapq.heappop(heap)
+            place = heappop(heap)
             when, entry, event = place
             owner = event.owner
             if event.cancelled or event.entry != entry:
@@ -210,7 +210,7 @@ class Timeline:
                 event.when = owner.stopped
                 self._push(event)
             elif when > end:
-                heapq.heappush(heap, place)
+                heappush(heap, place)
                 return None
             else:
                 return event
