@@ -267,6 +267,12 @@ class Roster:
             states.append(PeerState(peer, condition, entry.last_alive, detail, entry.source))
         return tuple(states)
 
+    def met(self) -> tuple[tuple[Peer, float], ...]:
+        """Peers that were heard of directly, and when last: what is worth remembering."""
+        return tuple(
+            (peer, entry.last_alive) for peer, entry in self._named() if entry.last_alive is not None
+        )
+
     def _named(self) -> Iterator[tuple[Peer, _Entry]]:
         taken = {self.name}
         for identity, entry in self._entries.items():
