@@ -61,16 +61,18 @@ class Layout:
 
     def fan_out(self, digest: Digest) -> tuple[str, str]:
         """The two shared directories above a blob's own, outer one first."""
-        outer = os.path.join(self.blobs, digest.hex[:2])
-        return outer, os.path.join(outer, digest.hex[2:4])
+        name = digest.hex
+        outer = f"{self.blobs}/{name[:2]}"
+        return outer, f"{outer}/{name[2:4]}"
 
     def blob(self, digest: Digest) -> str:
         """The blob's own directory."""
-        return os.path.join(self.fan_out(digest)[1], digest.hex)
+        name = digest.hex  # asked for several times with each request: no joining by pieces
+        return f"{self.blobs}/{name[:2]}/{name[2:4]}/{name}"
 
     def file(self, digest: Digest, name: str) -> str:
         """One file of a blob: ``data``, ``midstates``, ``names``, ``403`` or ``404``."""
-        return os.path.join(self.blob(digest), name)
+        return f"{self.blob(digest)}/{name}"
 
     def damaged(self, digest: Digest) -> str:
         """Where a damaged blob's bytes go."""

@@ -101,7 +101,8 @@ class StreamingRequest(server.Request):
         limits = self.site.limits
         deciding: Deferred[BodySink | None] = Deferred.fromCoroutine(self._decide())
         self._deciding = deciding
-        deciding.addTimeout(limits.admission, self.site.reactor)
+        if not deciding.called:  # most decide at once
+            deciding.addTimeout(limits.admission, self.site.reactor)
         deciding.addCallbacks(self._admitted, self._failed)
         if self._deciding is not None and length != 0:
             self.channel.hold()
