@@ -6,6 +6,7 @@ decision; who goes with whom is :mod:`swarm.storage.group`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
@@ -35,6 +36,8 @@ from swarm.storage.work import Work
 #: A commit syncs the whole volume while no more than this is unwritten for each of its blobs. Others' bytes
 #: are written once, by the first such commit; after it little is left. One by one costs every commit.
 _WORTH = 16 << 20
+#: Others' bytes are written out for our sake at most one second in eleven: they may never end.
+_REST = 10
 
 
 @define(eq=False)
@@ -57,6 +60,7 @@ class Publisher:
     _group: Group = field(init=False)
     _whole: int | None = None
     _opened: bool = False
+    _clear_after: float = -math.inf
     log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -72,7 +76,7 @@ class Publisher:
             self._proven_at,
             self.set_aside,
         )
-        self._group = Group(self._together, self._alone, self._work)
+        self._group = Group(self._together, self._commit.steps, self._alone, self._clear, self._work)
 
     async def publish(
         self,
@@ -141,6 +145,26 @@ class Publisher:
         self._commit.run(candidates, self._whole)
         return True
 
+    def _clear(self) -> None:
+        """
+        Have the volume written out if others left much, so that the next groups can sync it for themselves.
+
+        The kernel would do so within half a minute; until then each group would take several times as long.
+        """
+        now = self._clock.seconds()
+        if now < self._clear_after or (self._opened and self._whole is None):
+            return
+        try:
+            whole = self._disk.open_volume(
+                self._layout.blobs
+            )  # a descriptor of its own: it hears no error of ours
+            if whole is not None:
+                self._disk.close(whole)
+        except OSError as e:
+            self.log.warn("what others wrote is not written out: {error}", error=e)
+        done = self._clock.seconds()
+        self._clear_after = done + _REST * (done - now)
+
     def close(self) -> None:
         """Nothing is published any more."""
         whole, self._whole, self._opened = self._whole, None, False
@@ -191,7 +215,11 @@ class Publisher:
         self._volume.check_writable()
         path = self._layout.file(digest, name)
         with self._steps.undoing() as made:
-            self._steps.write(path + NEXT, data, made, sync=True)
+            fd = self._steps.write(path + NEXT, data, made)
+            try:
+                self._steps.sync_file(fd, "a small file")
+            finally:
+                self._disk.close(fd)
             self._steps.replace(path, made)
             self._steps.sync_directory(self._layout.blob(digest))
             made.clear()
