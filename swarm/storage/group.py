@@ -1,13 +1,13 @@
 """Who waits to be committed while a commit is under way goes along with the next one.
 
 Nobody waits for company: a blob that comes alone is committed at once. Under load the commits grow by
-themselves, since more comes in while one lasts. Where one sync for all is no good, everything is synced by
-itself at the same time: the kernel, too, makes one flush of several that wait.
+themselves, since more comes in while one lasts. For a blob alone, and where one sync for all is no good,
+files and directories are synced at the same time: the kernel, too, makes one flush of several that wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -34,7 +34,6 @@ class Group:
     """False: it did nothing, since it is no good now."""
     _steps: Callable[[Sequence[Candidate]], Generator[Sequence[Callable[[], None]], None, None]]
     """What to do instead: each step blocks, and gives syncs to be done before the next."""
-    _alone: Callable[[Candidate], None]
     _clear: Callable[[], None]
     """Sees to it, while others go on, that it will be good again."""
     _work: Work
@@ -68,10 +67,7 @@ class Group:
     async def _commit(self, batch: Sequence[tuple[Candidate, Deferred[None]]]) -> None:
         candidates = [candidate for candidate, _ in batch]
         try:
-            if len(candidates) == 1:
-                await self._work.in_thread(self._alone, candidates[0])
-            elif not await self._work.in_thread(self._together, candidates):
-                self._begin_clearing()
+            if not await self._as_one(candidates):
                 await self._apart(candidates)
         except BaseException:  # whatever it is, it is theirs
             failure = Failure()
@@ -81,17 +77,26 @@ class Group:
             for _, done in batch:
                 done.callback(None)
 
+    async def _as_one(self, candidates: Sequence[Candidate]) -> bool:
+        if len(candidates) == 1:
+            return False  # the volume would be synced for one
+        done = await self._work.in_thread(self._together, candidates)
+        if not done:
+            self._begin_clearing()
+        return done
+
     async def _apart(self, candidates: Sequence[Candidate]) -> None:
-        """Each file and directory is synced by itself, many at the same time."""
+        """Each file and directory is synced by itself, several at the same time."""
         steps = self._steps(candidates)
         try:
-            while (syncs := await self._work.in_thread(next, steps, None)) is not None:
+            while syncs := await self._work.in_thread(_advance, steps):
                 shares = [syncs[first::_AT_ONCE] for first in range(min(_AT_ONCE, len(syncs)))]
                 for outcome in await gather(self._work.in_thread(_all, share) for share in shares):
                     if isinstance(outcome, Failure):
                         outcome.raiseException()
-        finally:  # if a step or a sync failed in a way nobody foresaw, nothing half-made stays
+        except BaseException:  # a step or a sync failed in a way nobody foresaw; nothing half-made stays
             await self._work.in_thread(steps.close)
+            raise
 
     def _begin_clearing(self) -> None:
         if not self._clearing:
@@ -102,6 +107,15 @@ class Group:
         self._clearing = False
         if isinstance(outcome, Failure):
             self.log.failure("writing out what others wrote", outcome)
+
+
+def _advance(steps: Iterator[Sequence[Callable[[], None]]]) -> Sequence[Callable[[], None]]:
+    """Take steps until there are syncs for several threads; none when all steps are taken."""
+    for syncs in steps:
+        if len(syncs) > 1:
+            return syncs
+        _all(syncs)
+    return ()
 
 
 def _all(syncs: Sequence[Callable[[], None]]) -> None:

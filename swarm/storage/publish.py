@@ -76,7 +76,7 @@ class Publisher:
             self._proven_at,
             self.set_aside,
         )
-        self._group = Group(self._together, self._commit.steps, self._alone, self._clear, self._work)
+        self._group = Group(self._together, self._commit.steps, self._clear, self._work)
 
     async def publish(
         self,
@@ -113,7 +113,7 @@ class Publisher:
     ) -> Stored:
         """As :meth:`publish`; the caller sees to it that nobody else works on this blob."""
         candidate = Candidate(digest, size, file, midstates, names)
-        self._alone(candidate)
+        self._commit.run([candidate])
         return candidate.outcome()
 
     def sync(self, file: Descriptor) -> None:
@@ -125,9 +125,6 @@ class Publisher:
         self._volume.check_writable()
         with file.held() as fd:
             self._steps.sync_file(fd, "new bytes")
-
-    def _alone(self, candidate: Candidate) -> None:
-        self._commit.run([candidate])
 
     def _together(self, candidates: Sequence[Candidate]) -> bool:
         """Sync the whole volume for them, where that is good and does not take longer."""
