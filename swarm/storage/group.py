@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarm.interfaces import Stored
@@ -34,13 +33,9 @@ class Group:
     """False: it did nothing, since it is no good now."""
     _steps: Callable[[Sequence[Candidate]], Generator[Sequence[Callable[[], None]], None, None]]
     """What to do instead: each step blocks, and gives syncs to be done before the next."""
-    _clear: Callable[[], None]
-    """Sees to it, while others go on, that it will be good again."""
     _work: Work
     _waiting: list[tuple[Candidate, Deferred[None]]] = field(factory=list)
     _busy: bool = False
-    _clearing: bool = False
-    log = Logger()
 
     async def join(self, candidate: Candidate) -> Stored:
         """
@@ -80,10 +75,7 @@ class Group:
     async def _as_one(self, candidates: Sequence[Candidate]) -> bool:
         if len(candidates) == 1:
             return False  # the volume would be synced for one
-        done = await self._work.in_thread(self._together, candidates)
-        if not done:
-            self._begin_clearing()
-        return done
+        return await self._work.in_thread(self._together, candidates)
 
     async def _apart(self, candidates: Sequence[Candidate]) -> None:
         """Each file and directory is synced by itself, several at the same time."""
@@ -97,16 +89,6 @@ class Group:
         except BaseException:  # a step or a sync failed in a way nobody foresaw; nothing half-made stays
             await self._work.in_thread(steps.close)
             raise
-
-    def _begin_clearing(self) -> None:
-        if not self._clearing:
-            self._clearing = True
-            Deferred.fromCoroutine(self._work.in_thread(self._clear)).addBoth(self._cleared)
-
-    def _cleared(self, outcome: Failure | None) -> None:
-        self._clearing = False
-        if isinstance(outcome, Failure):
-            self.log.failure("writing out what others wrote", outcome)
 
 
 def _advance(steps: Iterator[Sequence[Callable[[], None]]]) -> Sequence[Callable[[], None]]:

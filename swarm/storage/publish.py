@@ -6,7 +6,6 @@ decision; who goes with whom is :mod:`swarm.storage.group`'s.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
@@ -36,8 +35,6 @@ from swarm.storage.work import Work
 #: A commit syncs the whole volume while no more than this is unwritten for each of its blobs. Others' bytes
 #: are written once, by the first such commit; after it little is left. One by one costs every commit.
 _WORTH = 16 << 20
-#: Others' bytes are written out for our sake at most one second in eleven: they may never end.
-_REST = 10
 
 
 @define(eq=False)
@@ -60,7 +57,6 @@ class Publisher:
     _group: Group = field(init=False)
     _whole: int | None = None
     _opened: bool = False
-    _clear_after: float = -math.inf
     log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -76,7 +72,7 @@ class Publisher:
             self._proven_at,
             self.set_aside,
         )
-        self._group = Group(self._together, self._commit.steps, self._clear, self._work)
+        self._group = Group(self._together, self._commit.steps, self._work)
 
     async def publish(
         self,
@@ -141,26 +137,6 @@ class Publisher:
             return False
         self._commit.run(candidates, self._whole)
         return True
-
-    def _clear(self) -> None:
-        """
-        Have the volume written out if others left much, so that the next groups can sync it for themselves.
-
-        The kernel would do so within half a minute; until then each group would take several times as long.
-        """
-        now = self._clock.seconds()
-        if now < self._clear_after or (self._opened and self._whole is None):
-            return
-        try:
-            whole = self._disk.open_volume(
-                self._layout.blobs
-            )  # a descriptor of its own: it hears no error of ours
-            if whole is not None:
-                self._disk.close(whole)
-        except OSError as e:
-            self.log.warn("what others wrote is not written out: {error}", error=e)
-        done = self._clock.seconds()
-        self._clear_after = done + _REST * (done - now)
 
     def close(self) -> None:
         """Nothing is published any more."""

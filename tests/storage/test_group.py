@@ -12,7 +12,6 @@ from random import Random
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from swarm.errors import BlobMissing, LocalError, VolumeReadOnly
@@ -281,25 +280,6 @@ def test_a_forgotten_sync_of_the_volume_is_noticed(sync: int) -> None:
 def test_syncs_that_are_forgotten_one_by_one_are_noticed(kind: str) -> None:
     with pytest.raises(AssertionError, match=r"torn|lost"):
         _lose_power_everywhere(crowded=True, kind=kind)
-
-
-def test_what_others_left_is_written_out_meanwhile_but_not_again_and_again() -> None:
-    class Slow(Crowded):
-        cleared = 0
-
-        def open_volume(self, path: str) -> int | None:
-            self.cleared += 1
-            clock.advance(3.0)
-            return self.open_directory(path)
-
-    clock, disk = Clock(), Slow()
-    with grouped(disk) as group:
-        group.rig.store._publisher._clock = clock
-        for number, cleared in ((1, 1), (2, 1), (3, 2)):
-            group.put_all([pattern(7, number), pattern(8, number)])
-            assert len(group.stored()) == 2 * number + 1
-            assert disk.cleared == cleared
-            clock.advance(15.5)
 
 
 def test_a_failed_sync_is_never_tried_again() -> None:
