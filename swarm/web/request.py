@@ -238,7 +238,8 @@ class StreamingRequest(server.Request):
             self.setResponseCode(http.NO_CONTENT)
             self.finish()
         elif self.answering is not None:
-            self._answer(maybeDeferred(self.answering))
+            answering, self.answering = self.answering, None  # it knows us: a circle for the collector
+            self._answer(maybeDeferred(answering))
         else:
             try:
                 self.render(self.site.getResourceFor(self))
