@@ -146,6 +146,7 @@ def opened(world: OpenSSLWorld, kind: str) -> Iterator[Line]:
     with pytest.MonkeyPatch.context() as patch:
         if kind == "lean, by recv":  # as with a pyOpenSSL that has what we call elsewhere
             patch.setattr(lean, "OPENSSL", None)
+            patch.setattr(lean, "SENDING", None)
         line = Line(world, lean=kind != "stock")
         yield line
         pytest_twisted.blockon(Deferred.fromCoroutine(line.close()))
