@@ -166,7 +166,10 @@ class LeanTLS(BufferingTLSTransport):
         _, _, read, memory = SENDING
         view = memoryview(_util.ffi.buffer(memory))
         while (count := read(out, memory, len(view))) > 0:
-            self._send(view[:count])
+            if self._aborted:  # nobody shall take it for a good end: lost with the connection, as ever
+                self.transport.write(bytes(view[:count]))
+            else:
+                self._send(view[:count])
             if count < len(view):
                 return
 

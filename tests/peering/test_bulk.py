@@ -243,6 +243,19 @@ async def test_an_abort_ends_both_ends_and_the_writing(line: Line, who: str) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_abort_says_no_good_bye(line: Line) -> None:
+    """What ends in the middle shall not look as if it had ended well."""
+    dialed, accepted = await line.pair()
+    accepted.transport.write(b"begun")
+    await until(lambda: dialed.heard == b"begun")
+    came: list[bytes] = []
+    dialed.transport.dataReceived = came.append
+    accepted.transport.abortConnection()
+    await until(lambda: dialed.gone and accepted.gone)
+    assert not came
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_reader_that_ends_it_politely_stops_the_writing_at_once(lean_line: Line) -> None:
     """Stock Twisted has the producer go on to its own end, all in one turn, and throws it away."""
     dialed, accepted = await lean_line.pair()
