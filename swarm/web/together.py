@@ -6,8 +6,8 @@ and catches what may go wrong, which together costs more than a small answer doe
 (``epoll``, which can itself be waited for), and the reactor watches that.
 
 A transport knows its reactor as whom to ask to be watched, and for reading that is :class:`Together`; all
-else is the reactor's as ever. So is whatever is no plain "there is something to read": a socket that ends,
-breaks or is half closed goes back to the reactor, which sees the same again.
+else is the reactor's as ever. So is whatever is no plain "there is something to read": a socket that breaks
+goes back to the reactor, which sees the same again. An end is told at once: who is gone counts with nobody.
 
 Decides nothing about what is read. Only for :class:`~twisted.internet.tcp.Server` itself, where there is
 ``epoll``; all others are watched as ever.
@@ -20,13 +20,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 _READABLE = getattr(select, "EPOLLIN", 0)
-_WATCHED = _READABLE | getattr(select, "EPOLLRDHUP", 0)
 #: Sockets that are read before the reactor sees to others.
 _MOST = 256
 
@@ -57,7 +57,7 @@ class Together:
 
     def join(self, transport: Any) -> None:
         """Read this one here from now on, if it is one that can be, until :meth:`leave`."""
-        if type(transport) is not Server or transport.reactor is not self._reactor or not _WATCHED:
+        if type(transport) is not Server or transport.reactor is not self._reactor or not _READABLE:
             return
         if not self._joined:
             if not IReactorFDSet.providedBy(self._reactor):
@@ -91,7 +91,7 @@ class Together:
         """See :class:`IReactorFDSet`."""
         if transport not in self._numbers:
             number = transport.fileno()
-            self._epoll.register(number, _WATCHED)
+            self._epoll.register(number, _READABLE)
             self._numbers[transport] = number
             self._watched[number] = transport
 
@@ -121,12 +121,15 @@ class Together:
             if transport is None:  # since a moment ago
                 continue
             try:
-                plain = event == _READABLE and transport.doRead() is None
+                why = transport.doRead() if event == _READABLE else CONNECTION_LOST
             except Exception:  # as the reactor does with what a protocol raises
                 self.log.failure("reading")
                 transport.connectionLost(Failure())
                 continue
-            if not plain:
+            if why is CONNECTION_DONE:
+                self.removeReader(transport)
+                transport.readConnectionLost(Failure(CONNECTION_DONE))
+            elif why is not None:
                 self.leave(transport)
 
     def connectionLost(self, reason: Failure) -> None:
