@@ -214,7 +214,8 @@ class FilesystemStore:
 
     async def check_markers(self, digest: Digest) -> None:
         """See :meth:`IBlobStore.check_markers`."""
-        await self._work.in_thread(self._check_markers, digest)
+        if self.opened(digest.hex.encode("ascii")) is None:  # else there is none, and no thread to ask
+            await self._work.in_thread(self._check_markers, digest)
 
     def _check_markers(self, digest: Digest) -> None:
         if self._disk.exists(self._layout.file(digest, FORBIDDEN)):
