@@ -36,8 +36,10 @@ from swarm.core.roster import Roster
 from swarm.core.standing import Standing
 from swarm.errors import LocalError, Malformed
 from swarm.groundwork import read_credentials, read_endpoint, read_peer_list, read_tokens
+from swarm.hashing import Sha512
 from swarm.hashing.sha512 import load as load_sha512
 from swarm.interfaces import RunBlocking
+from swarm.model.digest import Digest
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.peering.client import Introduction, PeerClient
 from swarm.peering.resolving import CarefulReactor
@@ -67,6 +69,7 @@ class Walls:
     listen: Callable[..., IStreamServerEndpoint] = server_endpoint
     dial: Callable[..., IStreamClientEndpoint] = client_endpoint
     identify: Callable[[Any], PeerID] = peer_id_of
+    hashing: Callable[[], Sha512] = load_sha512
 
 
 def create_node(
@@ -131,7 +134,7 @@ class Node(Service):
             secure=config.http.startswith(("ssl:", "tls:")),
             clock=reactor,
         )
-        sha512 = load_sha512()
+        sha512 = walls.hashing()
         self.log.info("hashing: {how}", how=sha512.description)
         self.store = FilesystemStore(
             str(config.data),
@@ -217,7 +220,7 @@ class Node(Service):
             config.deletion,
             name=config.name,
             clock=reactor,
-            forget=self.fetcher.forget,
+            forget=self._forget,
         )
         self.custodian = Custodian(
             self.store, self.fetcher.pull, config.custodian, clock=reactor, tasks=self._tasks
@@ -371,6 +374,11 @@ class Node(Service):
             self.log.critical("keeping the last good identity: {problem}", problem=problem)
 
     # -- what the parts are told --------------------------------------------------------
+
+    async def _forget(self, digest: Digest) -> None:
+        """A blob is being deleted: nobody pulls it, now or later."""
+        self.custodian.forget(digest)
+        await self.fetcher.forget(digest)
 
     def _came(self, peer: Peer) -> None:
         self.replicator.peer_came(peer)

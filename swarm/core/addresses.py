@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -96,6 +97,7 @@ class AddressPolicy:
         return None
 
 
+@lru_cache(1024)  # asked with every greeting, of each of a few addresses
 def is_loopback(address: Address) -> bool:
     """Is this a loopback address as we would advertise it? For ``AddressPolicy.loopback``."""
     try:

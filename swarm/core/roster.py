@@ -8,7 +8,7 @@ claim, an address a hint; only an identity proven by TLS makes or moves an entry
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from random import Random
 from typing import TypeGuard
@@ -255,26 +255,31 @@ class Roster:
 
     def live(self, now: float) -> tuple[Peer, ...]:
         """Peers that are alive."""
-        return tuple(each.peer for each in self.known(now) if each.state == Condition.ALIVE.value)
+        return tuple(peer for peer, entry in self._named() if self._condition(entry, now) is Condition.ALIVE)
 
     def known(self, now: float) -> tuple[PeerState, ...]:
         """All peers, in the order they became known; a name taken already gets a suffix from the identity."""
-        taken = {self.name}
         states = []
-        for peer, entry in self._entries.items():
-            name = _unique(entry.peer.name, peer, taken)
-            taken.add(name)
-            target = self._targets.get(entry.peer.address)
-            states.append(
-                PeerState(
-                    entry.peer if name == entry.peer.name else evolve(entry.peer, name=name),
-                    self._condition(entry, now).value,
-                    entry.last_alive,
-                    target.detail if target is not None else "",
-                    entry.source,
-                )
-            )
+        for peer, entry in self._named():
+            target = self._targets.get(peer.address)
+            detail = target.detail if target is not None else ""
+            condition = self._condition(entry, now).value
+            states.append(PeerState(peer, condition, entry.last_alive, detail, entry.source))
         return tuple(states)
+
+    def met(self) -> tuple[tuple[Peer, float], ...]:
+        """Peers that were heard of directly, and when last: what is worth remembering."""
+        return tuple(
+            (peer, entry.last_alive) for peer, entry in self._named() if entry.last_alive is not None
+        )
+
+    def _named(self) -> Iterator[tuple[Peer, _Entry]]:
+        taken = {self.name}
+        for identity, entry in self._entries.items():
+            peer = entry.peer
+            name = peer.name if peer.name not in taken else _unique(peer.name, identity, taken)
+            taken.add(name)
+            yield (peer if name == peer.name else evolve(peer, name=name)), entry
 
     def established(self) -> int:
         """How many peers were ever heard of directly: what copies may be planned on. Rumors don't count."""

@@ -58,7 +58,7 @@ class PeerID:
         return self.hex
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)  # a key of nearly every table of peers
 class Address:
     """``host:port`` of a node; ``[v6]:port`` for IPv6."""
 

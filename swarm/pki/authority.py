@@ -69,17 +69,20 @@ class Authority:
         now: datetime.datetime,
         days: float = AUTHORITY_DAYS,
         key_type: KeyType = KeyType.ECDSA,
+        key: CertificateIssuerPrivateKeyTypes | None = None,
+        serial: int | None = None,
     ) -> Authority:
         """
         Make a new self-signed CA.
 
+        :param key: None: a new one of ``key_type``; ``serial``: None: a random one.
         :raises Malformed: a name no certificate can carry.
         """
-        key = generate_key(key_type)
+        key = key or generate_key(key_type)
         subject = _subject(name)
         public = key.public_key()
         certificate = (
-            _dated(now, now + datetime.timedelta(days=days))
+            _dated(now, now + datetime.timedelta(days=days), serial)
             .subject_name(subject)
             .issuer_name(subject)
             .public_key(public)
@@ -98,6 +101,7 @@ class Authority:
         *,
         now: datetime.datetime,
         days: float = NODE_DAYS,
+        serial: int | None = None,
     ) -> x509.Certificate:
         """
         Sign a node's certificate: CN is its name, SAN where it may be dialled, EKU client and server.
@@ -105,13 +109,14 @@ class Authority:
         It never outlives the CA's own certificate.
 
         :param at: DNS names and IP addresses, at least one.
+        :param serial: None: a random one.
         :raises Malformed: a bad name or host, no host, or a CA that has expired.
         """
         expires = min(now + datetime.timedelta(days=days), self.certificate.not_valid_after_utc)
         if expires <= now:
             raise Malformed(f"the CA expired on {self.certificate.not_valid_after_utc:%Y-%m-%d}")
         return (
-            _dated(now, expires)
+            _dated(now, expires, serial)
             .subject_name(_subject(parse_node_name(name)))
             .issuer_name(self.certificate.subject)
             .public_key(public_key)
@@ -218,10 +223,10 @@ def _subject(name: str) -> x509.Name:
         raise Malformed(f"a certificate's name has 1–64 bytes: {name[:80]!r}") from e
 
 
-def _dated(now: datetime.datetime, expires: datetime.datetime) -> x509.CertificateBuilder:
+def _dated(now: datetime.datetime, expires: datetime.datetime, serial: int | None) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
-        .serial_number(x509.random_serial_number())
+        .serial_number(x509.random_serial_number() if serial is None else serial)
         .not_valid_before(now - BACKDATED)
         .not_valid_after(expires)
     )

@@ -2,7 +2,7 @@
 
 Decides only the pace. A reported blob is verified at most once in a while, whoever reports it, so
 that reports cannot be used to keep the disk busy; a damaged copy went to quarantine by then
-(``IBlobStore.verify``) and is pulled again.
+(``IBlobStore.verify``) and is pulled again, for a day if nobody can give it now.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from swarm.errors import BlobMissing, SwarmError
 from swarm.interfaces import IBlobStore
 from swarm.model.digest import Digest
 from swarm.model.peers import PeerID
-from swarm.services.tasks import Tasks
+from swarm.services.tasks import Tasks, sleep
 
 
 @frozen
@@ -26,6 +26,9 @@ class CustodianSettings:
 
     recheck_after: float = 300.0  # an undamaged blob is not verified again within this time
     at_once: int = 64  # reports waiting; more are dropped, the reporter will meet the blob again
+    heal_again: float = 30.0  # a damaged blob that could not be pulled is tried again then, and
+    heal_pause: float = 3600.0  # after twice as long each time, up to this,
+    heal_for: float = 86400.0  # for so long
 
 
 class Custodian:
@@ -49,6 +52,7 @@ class Custodian:
         self._tasks = tasks
         self._verified: dict[Digest, float] = {}
         self._queue: dict[Digest, str] = {}
+        self._healing: dict[Digest, None] = {}
         self._busy = False
 
     def suspect(self, digest: Digest, reporter: PeerID, reason: str) -> None:
@@ -68,6 +72,10 @@ class Custodian:
         if not self._busy:
             self._busy = True
             self._tasks.start("verifying suspected blobs", self._work())
+
+    def forget(self, digest: Digest) -> None:
+        """The blob is being deleted: it is not to be healed any more."""
+        self._healing.pop(digest, None)
 
     async def _work(self) -> None:
         try:
@@ -93,7 +101,26 @@ class Custodian:
             self.log.info("our copy of {digest} is good", digest=digest.short)
             return
         self.log.error("our copy of {digest} was damaged; pulling it again", digest=digest.short)
+        if not await self._healed(digest) and digest not in self._healing:
+            self._healing[digest] = None
+            self._tasks.start("healing a damaged blob", self._go_on(digest))
+
+    async def _go_on(self, digest: Digest) -> None:
+        """Others may be down, or their disks failing, just now; that there are copies was promised."""
+        pause, until = self._settings.heal_again, self._clock.seconds() + self._settings.heal_for
+        while self._clock.seconds() < until:
+            await sleep(self._clock, pause)
+            if digest not in self._healing or await self._healed(digest):
+                break
+            pause = min(2 * pause, self._settings.heal_pause)
+        else:
+            self.log.error("gave up healing {digest}", digest=digest.short)
+        self._healing.pop(digest, None)
+
+    async def _healed(self, digest: Digest) -> bool:
         try:
             await self._pull(digest)
         except SwarmError as e:
             self.log.error("cannot heal {digest} yet: {error}", digest=digest.short, error=e)
+            return False
+        return True

@@ -138,7 +138,7 @@ class Membership:
 
     async def _note(self, now: float) -> None:
         """Keep whom we met, when that changed or is old."""
-        met = [(each.peer, each.last_alive) for each in self.known() if each.last_alive is not None]
+        met = self._roster.met()
         peers = frozenset(peer for peer, _ in met)
         if self._noting or (peers == self._noted and now - self._noted_at < self._settings.note_every):
             return

@@ -94,7 +94,10 @@ def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
 
 async def gather(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T | Failure]:
     """Run all at once; each outcome is its value or its failure, in order. Cancelling cancels all."""
-    together = _Together([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
+    running = [Deferred.fromCoroutine(each) for each in work]
+    if not running:
+        return []
+    together = _Together(running, consumeErrors=True)
     outcomes = await together
     if together.canceled:
         raise CancelledError

@@ -15,7 +15,9 @@ quarantine and is replaced.
 A blob alone has each file and directory fsynced: 5 flushes of the device. For many at once that is what
 takes the time (a flush costs 0.3 to 3 ms on our machine's disk), so steps 2 and 4 are one ``syncfs`` each:
 32 blobs of 1 KiB took 9 ms instead of 27 to 360. But ``syncfs`` also writes what others left dirty; when
-there is much of that, or it cannot be believed (:mod:`swarm.storage.syscalls`), fsync remains.
+there is much of that, or it cannot be believed (:mod:`swarm.storage.syscalls`), fsync remains: the writing
+of all files is begun, then all are synced at the same time, so that one commit of the file system's journal
+and one flush do for many.
 
 A blob whose own steps fail leaves the others alone. A sync that fails fails all that depend on it, closes
 the volume, and no more names are given.
@@ -23,8 +25,9 @@ the volume, and no more names are given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -70,6 +73,8 @@ class Candidate:
     fd: int = -1
     made: list[str] = field(factory=list)
     replacing: list[str] = field(factory=list)
+    files: list[tuple[int, str]] = field(factory=list)
+    """What is to be synced before it gets a name, and what that is."""
     above: tuple[str, ...] = ()
     known: tuple[Filename, ...] = ()
     named: Named | None = None
@@ -104,12 +109,26 @@ class Commit:
 
         :param volume: see :meth:`~swarm.storage.disk.Disk.open_volume`; None: sync one by one.
         """
+        with closing(self.steps(candidates, volume)) as steps:
+            for syncs in steps:
+                for sync in syncs:
+                    sync()
+
+    def steps(
+        self, candidates: Sequence[Candidate], volume: int | None = None
+    ) -> Generator[list[Callable[[], None]], None, None]:
+        """
+        As :meth:`run`, in steps: whoever takes them does all that one gives, in any order or at the same
+        time, before he asks for the next.
+        """
         try:
             with ExitStack() as held:
-                self._each(candidates, lambda each: self._lay_out(each, held, sync=volume is None))
-                self._sync(candidates, lambda each: each.above, volume)
+                self._each(candidates, lambda each: self._lay_out(each, held))
+                if volume is None and len(candidates) > 1:
+                    self._each(candidates, self._begin_writing)
+                yield self._syncs(candidates, lambda each: (each.files, each.above), volume)
                 self._each(candidates, self._name)
-                self._sync(candidates, lambda each: (self._layout.blob(each.digest),), volume)
+                yield self._syncs(candidates, lambda each: ((), (self._layout.blob(each.digest),)), volume)
                 for each in candidates:
                     if each.error is None:
                         each.made.clear()
@@ -121,24 +140,26 @@ class Commit:
     def _each(self, candidates: Sequence[Candidate], step: Callable[[Candidate], None]) -> None:
         for each in candidates:
             if each.error is None:
-                with _noting([each]):
+                try:
                     self._volume.check_writable()
                     step(each)
+                except LocalError as e:
+                    each.error = e
 
     # -- the steps ------------------------------------------------------------
 
-    def _lay_out(self, blob: Candidate, held: ExitStack, *, sync: bool) -> None:
+    def _lay_out(self, blob: Candidate, held: ExitStack) -> None:
         self._open(blob, held)
-        if sync and not blob.synced:
-            self._steps.sync_file(blob.fd, "new bytes")
+        if not blob.synced:
+            blob.files.append((blob.fd, "new bytes"))
         place = self._steps.make_place(blob.digest, blob.made)
         blob.above = place.above
         old = () if place.new else self._steps.names(blob.digest)
         blob.known = names_file.merge(old, blob.names)
         if blob.midstates is not None and blob.midstates.grains.count > 1:
-            self._write(blob, MIDSTATES, blob.midstates.encode(), place.new, sync)
+            self._write(blob, MIDSTATES, blob.midstates.encode(), place.new, held)
         if blob.known != old:
-            self._write(blob, NAMES, names_file.encode(blob.known), place.new, sync)
+            self._write(blob, NAMES, names_file.encode(blob.known), place.new, held)
 
     def _open(self, blob: Candidate, held: ExitStack) -> None:
         if isinstance(blob.bytes, Descriptor):
@@ -150,13 +171,20 @@ class Commit:
         with self._volume.guard("writing new bytes"):
             write_all(self._disk, blob.fd, [blob.bytes], 0)
 
-    def _write(self, blob: Candidate, name: str, data: bytes, new: bool, sync: bool) -> None:
+    def _write(self, blob: Candidate, name: str, data: bytes, new: bool, held: ExitStack) -> None:
         path = self._layout.file(blob.digest, name)
-        if new:  # a directory without data: nobody reads it, and what a crash leaves is written over
-            self._steps.write(path, data, blob.made, sync=sync)
-        else:
-            self._steps.write(path + NEXT, data, blob.made, sync=sync)
+        if not new:  # else a directory without data: nobody reads it, and what a crash leaves is written over
             blob.replacing.append(path)
+            path += NEXT
+        fd = self._steps.write(path, data, blob.made)
+        held.callback(self._disk.close, fd)
+        blob.files.append((fd, "a small file"))
+
+    def _begin_writing(self, blob: Candidate) -> None:
+        """Have the kernel find room for all bytes of a group, and the disk at work, before anybody waits."""
+        with self._volume.guard("writing out new bytes", sync=True):
+            for fd, _ in blob.files:
+                self._disk.begin_write_out(fd)
 
     def _name(self, blob: Candidate) -> None:
         self._steps.note_durable(blob.digest)
@@ -164,24 +192,35 @@ class Commit:
             self._steps.replace(path, blob.made)
         blob.named = self._link(blob)
 
-    def _sync(
+    def _syncs(
         self,
         candidates: Sequence[Candidate],
-        directories: Callable[[Candidate], Sequence[str]],
+        what: Callable[[Candidate], tuple[Sequence[tuple[int, str]], Sequence[str]]],
         volume: int | None,
-    ) -> None:
+    ) -> list[Callable[[], None]]:
+        """What is to be made durable: each of ``what``'s files and directories once, or all as one."""
         waiting = [each for each in candidates if each.error is None]
-        if volume is not None and waiting:
-            with _noting(waiting), self._volume.guard("syncing the volume", sync=True):
-                self._disk.sync_volume(volume)
-            return
-        due: dict[str, list[Candidate]] = {}
+        if volume is not None:
+            return [partial(self._sync_volume, waiting, volume)] if waiting else []
+        syncs, due = list[Callable[[], None]](), dict[str, list[Candidate]]()
         for each in waiting:
-            for path in directories(each):
+            files, directories = what(each)
+            syncs += [partial(self._sync_file, each, fd, name) for fd, name in files]
+            for path in directories:
                 due.setdefault(path, []).append(each)
-        for path, dependent in due.items():
-            with _noting(dependent):
-                self._steps.sync_directory(path)
+        return syncs + [partial(self._sync_directory, whose, path) for path, whose in due.items()]
+
+    def _sync_volume(self, whose: Sequence[Candidate], volume: int) -> None:
+        with _noting(whose), self._volume.guard("syncing the volume", sync=True):
+            self._disk.sync_volume(volume)
+
+    def _sync_file(self, blob: Candidate, fd: int, what: str) -> None:
+        with _noting([blob]):
+            self._steps.sync_file(fd, what)
+
+    def _sync_directory(self, whose: Sequence[Candidate], path: str) -> None:
+        with _noting(whose):
+            self._steps.sync_directory(path)
 
     def _link(self, blob: Candidate) -> Named:
         path = self._layout.file(blob.digest, DATA)

@@ -166,6 +166,14 @@ class Disk:
         """
         syscalls.write_out(fd, offset, length)
 
+    def begin_write_out(self, fd: int) -> None:
+        """
+        Have all bytes of a file written, and do not wait for it.
+
+        :raises OSError: as :meth:`write_out`.
+        """
+        syscalls.begin_write_out(fd)
+
     def open_volume(self, path: str) -> int | None:
         """
         A descriptor of the directory ``path`` to :meth:`sync_volume` through; None where that is no good.

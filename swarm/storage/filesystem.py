@@ -12,8 +12,9 @@ from __future__ import annotations
 import os.path
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
+from itertools import count
 from random import Random
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -125,7 +126,8 @@ class FilesystemStore:
         )
         self._switches = {method: self._layout.deny(method) for method in ("get", "put", "delete")}
         self._lock: int | None = None
-        self._writers: WeakSet[BlobWriter | SmallWriter] = WeakSet()
+        self._writers: WeakValueDictionary[int, BlobWriter | SmallWriter] = WeakValueDictionary()
+        self._begun = count()
         self.hints = Hints(self._catalog, self._work)
         self.peers = PeerBook(self._catalog, self._work)
         self.tombstones = Tombstones(self._catalog, self._work)
@@ -166,7 +168,7 @@ class FilesystemStore:
     async def stop(self) -> None:
         """See :meth:`IBlobStore.stop`."""
         await self._reconciliation.stop()
-        for writer in list(self._writers):
+        for writer in list(self._writers.values()):
             writer.abort()
         self._partials.close()
         await self._work.idle()
@@ -212,7 +214,8 @@ class FilesystemStore:
 
     async def check_markers(self, digest: Digest) -> None:
         """See :meth:`IBlobStore.check_markers`."""
-        await self._work.in_thread(self._check_markers, digest)
+        if self.opened(digest.hex.encode("ascii")) is None:  # else there is none, and no thread to ask
+            await self._work.in_thread(self._check_markers, digest)
 
     def _check_markers(self, digest: Digest) -> None:
         if self._disk.exists(self._layout.file(digest, FORBIDDEN)):
@@ -296,7 +299,7 @@ class FilesystemStore:
         reservation = self._volume.reserve(length or 0)
         if length is not None and length <= self._settings.small:
             small = SmallWriter(length, expect, reservation, self._publisher, self._volume)
-            self._writers.add(small)
+            self._writers[next(self._begun)] = small
             return small
         try:
             temporary = await self._work.obtain(
@@ -318,7 +321,7 @@ class FilesystemStore:
             settings=self._settings,
             clock=self._clock,
         )
-        self._writers.add(writer)
+        self._writers[next(self._begun)] = writer
         return writer
 
     async def partial(self, digest: Digest, size: int) -> IPartial:

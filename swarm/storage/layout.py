@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os.path
 import re
+from typing import Any
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from swarm.model.digest import Digest
 
@@ -24,36 +25,26 @@ FORBIDDEN, MISSING = "403", "404"
 INCOMING = ".incoming-"
 
 
+def _below(name: str) -> Any:
+    """One path, put together once: a small PUT needs thirty."""
+    return Factory(lambda layout: os.path.join(layout.root, name), takes_self=True)
+
+
 @frozen
 class Layout:
     """The paths of one data directory."""
 
     root: str
-
-    @property
-    def blobs(self) -> str:
-        """The tree of complete blobs."""
-        return os.path.join(self.root, "blobs")
-
-    @property
-    def partial(self) -> str:
-        """Pulls that can be resumed."""
-        return os.path.join(self.root, "partial")
-
-    @property
-    def quarantine(self) -> str:
-        """Damaged blobs, by id, kept aside for a person to look at."""
-        return os.path.join(self.root, "quarantine")
-
-    @property
-    def catalog(self) -> str:
-        """The SQLite file."""
-        return os.path.join(self.root, "catalog.sqlite")
-
-    @property
-    def lock(self) -> str:
-        """Held by the one process that writes here."""
-        return os.path.join(self.root, "lock")
+    blobs: str = field(init=False, default=_below("blobs"))
+    """The tree of complete blobs."""
+    partial: str = field(init=False, default=_below("partial"))
+    """Pulls that can be resumed."""
+    quarantine: str = field(init=False, default=_below("quarantine"))
+    """Damaged blobs, by id, kept aside for a person to look at."""
+    catalog: str = field(init=False, default=_below("catalog.sqlite"))
+    """The SQLite file."""
+    lock: str = field(init=False, default=_below("lock"))
+    """Held by the one process that writes here."""
 
     def deny(self, method: str) -> str:
         """The switch that refuses ``method`` node-wide."""
@@ -61,20 +52,22 @@ class Layout:
 
     def fan_out(self, digest: Digest) -> tuple[str, str]:
         """The two shared directories above a blob's own, outer one first."""
-        outer = os.path.join(self.blobs, digest.hex[:2])
-        return outer, os.path.join(outer, digest.hex[2:4])
+        name = digest.hex
+        outer = f"{self.blobs}/{name[:2]}"
+        return outer, f"{outer}/{name[2:4]}"
 
     def blob(self, digest: Digest) -> str:
         """The blob's own directory."""
-        return os.path.join(self.fan_out(digest)[1], digest.hex)
+        name = digest.hex  # asked for several times with each request: no joining by pieces
+        return f"{self.blobs}/{name[:2]}/{name[2:4]}/{name}"
 
     def file(self, digest: Digest, name: str) -> str:
         """One file of a blob: ``data``, ``midstates``, ``names``, ``403`` or ``404``."""
-        return os.path.join(self.blob(digest), name)
+        return f"{self.blob(digest)}/{name}"
 
     def damaged(self, digest: Digest) -> str:
         """Where a damaged blob's bytes go."""
-        return os.path.join(self.quarantine, digest.hex)
+        return f"{self.quarantine}/{digest.hex}"
 
 
 def is_fan_out(name: str) -> bool:

@@ -72,7 +72,7 @@ class Publisher:
             self._proven_at,
             self.set_aside,
         )
-        self._group = Group(self._together, self._alone, self._work)
+        self._group = Group(self._together, self._commit.steps, self._work)
 
     async def publish(
         self,
@@ -109,7 +109,7 @@ class Publisher:
     ) -> Stored:
         """As :meth:`publish`; the caller sees to it that nobody else works on this blob."""
         candidate = Candidate(digest, size, file, midstates, names)
-        self._alone(candidate)
+        self._commit.run([candidate])
         return candidate.outcome()
 
     def sync(self, file: Descriptor) -> None:
@@ -121,9 +121,6 @@ class Publisher:
         self._volume.check_writable()
         with file.held() as fd:
             self._steps.sync_file(fd, "new bytes")
-
-    def _alone(self, candidate: Candidate) -> None:
-        self._commit.run([candidate])
 
     def _together(self, candidates: Sequence[Candidate]) -> bool:
         """Sync the whole volume for them, where that is good and does not take longer."""
@@ -191,7 +188,11 @@ class Publisher:
         self._volume.check_writable()
         path = self._layout.file(digest, name)
         with self._steps.undoing() as made:
-            self._steps.write(path + NEXT, data, made, sync=True)
+            fd = self._steps.write(path + NEXT, data, made)
+            try:
+                self._steps.sync_file(fd, "a small file")
+            finally:
+                self._disk.close(fd)
             self._steps.replace(path, made)
             self._steps.sync_directory(self._layout.blob(digest))
             made.clear()

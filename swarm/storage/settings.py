@@ -24,7 +24,7 @@ class StoreSettings:
     verify_after: float = 7 * 86400.0
     """Bytes last verified longer ago are verified again before they are served."""
 
-    lag: int = 8 << 20
+    lag: int = 4 << 20
     """A write whose hash is further behind asks its sender to pause; it holds so much in memory."""
 
     unwritten: int = 64 << 20

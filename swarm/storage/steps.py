@@ -148,8 +148,8 @@ class Steps:
             data = read_file(self._disk, self._layout.file(digest, NAMES), names_file.LIMIT)
         return () if data is None else names_file.decode(data)
 
-    def write(self, path: str, data: bytes, made: list[str], *, sync: bool) -> None:
-        """Write a small file that nobody reads yet."""
+    def write(self, path: str, data: bytes, made: list[str]) -> int:
+        """Write a small file that nobody reads yet; its descriptor, for the caller to sync and to close."""
         with self._volume.guard("writing a small file"):
             try:
                 fd = self._disk.create(path)
@@ -159,10 +159,10 @@ class Steps:
             made.append(path)
             try:
                 write_all(self._disk, fd, [data], 0)
-                if sync:
-                    self.sync_file(fd, "a small file")
-            finally:
+            except BaseException:
                 self._disk.close(fd)
+                raise
+        return fd
 
     def replace(self, path: str, made: list[str]) -> None:
         """Give what was written as ``path`` + :data:`NEXT` its name; the old file stays until then."""

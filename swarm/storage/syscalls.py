@@ -90,6 +90,16 @@ def write_out(fd: int, offset: int, length: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def begin_write_out(fd: int) -> None:
+    """
+    Begin to write all bytes of a file, where there is such a call; ``fsync`` waits for them.
+
+    :raises OSError: as :func:`write_out`.
+    """
+    if _LIBC is not None and _LIBC.sync_file_range(fd, 0, 0, _WRITE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def unwritten() -> int:
     """
     Bytes that all volumes together have yet to write.

@@ -63,6 +63,8 @@ class Channel(http.HTTPChannel):
         self._send = eager_send(self.transport)
         self._send_file = eager_file(self.transport)
         self._between = True
+        if self.site.together is not None:
+            self.site.together.join(self.transport)
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -72,6 +74,8 @@ class Channel(http.HTTPChannel):
         if self._turn is not None:
             self._turn.cancel()
         self.deadlines.over()
+        if self.site.together is not None:
+            self.site.together.leave(self.transport)
         self.site.closed(self)
         super().connectionLost(reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
@@ -10,8 +11,11 @@ from twisted.internet.interfaces import IAddress
 
 def _ip(address: IAddress | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     host = getattr(address, "host", None)
-    if not isinstance(host, str):
-        return None
+    return _parsed(host) if isinstance(host, str) else None
+
+
+@lru_cache(1024)  # several times with each request; most come from few clients
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         parsed = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

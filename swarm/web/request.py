@@ -101,7 +101,8 @@ class StreamingRequest(server.Request):
         limits = self.site.limits
         deciding: Deferred[BodySink | None] = Deferred.fromCoroutine(self._decide())
         self._deciding = deciding
-        deciding.addTimeout(limits.admission, self.site.reactor)
+        if not deciding.called:  # most decide at once
+            deciding.addTimeout(limits.admission, self.site.reactor)
         deciding.addCallbacks(self._admitted, self._failed)
         if self._deciding is not None and length != 0:
             self.channel.hold()
@@ -237,7 +238,8 @@ class StreamingRequest(server.Request):
             self.setResponseCode(http.NO_CONTENT)
             self.finish()
         elif self.answering is not None:
-            self._answer(maybeDeferred(self.answering))
+            answering, self.answering = self.answering, None  # it knows us: a circle for the collector
+            self._answer(maybeDeferred(answering))
         else:
             try:
                 self.render(self.site.getResourceFor(self))

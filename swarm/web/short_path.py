@@ -171,6 +171,10 @@ class ShortPath:
         channel.yield_turn()
         return at
 
+    def forget(self) -> None:
+        """What was said before must not answer who asks from now on."""
+        self._said.clear()
+
     def _again(self, channel: Channel, said: _Said) -> bool:
         if said.blob.doubted:
             return False

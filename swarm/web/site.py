@@ -18,6 +18,7 @@ from swarm.web.clients import client_key
 from swarm.web.limits import WebLimits
 from swarm.web.request import Admit, StreamingRequest
 from swarm.web.short_path import Answers, Blobs, ShortPath
+from swarm.web.together import Together
 
 
 class Observer(Protocol):
@@ -71,10 +72,12 @@ class StreamingSite(server.Site):
         self._closed = Signal()
         self._date = (-1, b"")
         self.short_path: ShortPath | None = None
+        self.together: Together | None = None
         if blobs is not None and answers is not None:
             limit = self.limits.chunk
             count = observer.sent if observer is not None else lambda method, size: None
             self.short_path = ShortPath(blobs, answers, clock=clock, limit=limit, date=self.date, count=count)
+            self.together = Together(clock, self.short_path.forget)
 
     @property
     def connections(self) -> int:

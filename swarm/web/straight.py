@@ -21,7 +21,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, ISSLTransport
 from twisted.internet.tcp import Connection
 from zope.interface import Interface, implementer
 
@@ -43,6 +43,8 @@ _MOMENT: Final = 1.0
 """Seconds between two looks at what the client took, while it takes more than a window in them."""
 
 _VIEW = memoryview(bytearray(1 << 18))
+_VIEWS: Final = 2
+"""How often it is filled for one connection before the others have their turn."""
 
 
 class ITakesViews(Interface):
@@ -91,6 +93,7 @@ class _Loan:
     """
 
     streaming: bool
+    _look_at = 0.0
 
     def __init__(self, request: StreamingRequest, reader: IBlobReader, span: ByteRange) -> None:
         self.offset = span.start
@@ -129,6 +132,12 @@ class _Loan:
         except StoreFailed:  # to be found out, and said, where the bytes are needed
             return False
 
+    def _look_at_time(self) -> None:
+        now = self._channel.site.reactor.seconds()
+        if now >= self._look_at:
+            self._look_at = now + _MOMENT
+            self._channel.deadlines.draining()
+
     def _sent(self, count: int) -> None:
         self.offset += count
         self._request.sentLength += count
@@ -152,7 +161,6 @@ class _Sendfile(_Loan):
     _begun = False
     _ours = False
     _in_memory = 0
-    _look_at = 0.0
 
     def resumeProducing(self) -> None:
         """The transport has nothing to send of its own; at first that is not so, it only registers us."""
@@ -171,10 +179,7 @@ class _Sendfile(_Loan):
 
     def _send(self) -> None:
         """Send what the socket takes; in place of the transport's ``doWrite``."""
-        now = self._channel.site.reactor.seconds()
-        if now >= self._look_at:
-            self._look_at = now + _MOMENT
-            self._channel.deadlines.draining()
+        self._look_at_time()
         stop = min(self.offset + SENDFILE, self._stop)
         if stop > self._in_memory and not self._looked_ahead(stop):
             self._end()
@@ -205,6 +210,7 @@ class _Views(_Loan):
 
     streaming = True
     _paused = False
+    _turn: IDelayedCall | None = None
 
     def begin(self) -> Deferred[None]:
         """See :meth:`_Loan.begin`; a push producer starts by itself."""
@@ -219,16 +225,34 @@ class _Views(_Loan):
     def resumeProducing(self) -> None:
         """The transport took everything."""
         self._paused = False
-        self._channel.deadlines.draining()
-        while not self._paused and not self._lost and self.offset < self._stop:
-            count = self._read()
+        self._look_at_time()
+        if self._turn is None:
+            self._fill()
+
+    def give_back(self) -> None:
+        """See :meth:`_Loan.give_back`."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        super().give_back()
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._look_at_time()
+        self._fill()
+
+    def _fill(self) -> None:
+        """A transport that writes at once is seldom full, and never where its reader is as fast as we are."""
+        for _ in range(_VIEWS):
+            if self._paused or self._lost:
+                return
+            count = self._read() if self.offset < self._stop else 0
             if not count:
                 self._end()
                 return
             self._transport.writeView(_VIEW[:count])
             self._sent(count)
-        if not self._paused and not self._lost:
-            self._end()
+        self._turn = self._channel.site.reactor.callLater(0, self._next_turn)
 
     def _read(self) -> int:
         view = _VIEW[: self._stop - self.offset]

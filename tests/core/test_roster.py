@@ -49,6 +49,7 @@ class TestConfigured:
         assert (state.peer.id, state.peer.name, state.peer.address) == (A, "a", at(1))
         assert (state.state, state.last_alive, state.source) == ("alive", 9, Knowledge.CONFIGURED)
         assert roster.live(9) == (state.peer,) and roster.established() == 1
+        assert roster.met() == ((state.peer, 9),)
 
     def test_loopback_is_fine_when_the_operator_says_so(self, roster: Roster) -> None:
         roster.configure([LOOPBACK], 0)

@@ -146,6 +146,7 @@ def opened(world: OpenSSLWorld, kind: str) -> Iterator[Line]:
     with pytest.MonkeyPatch.context() as patch:
         if kind == "lean, by recv":  # as with a pyOpenSSL that has what we call elsewhere
             patch.setattr(lean, "OPENSSL", None)
+            patch.setattr(lean, "SENDING", None)
         line = Line(world, lean=kind != "stock")
         yield line
         pytest_twisted.blockon(Deferred.fromCoroutine(line.close()))
@@ -239,6 +240,19 @@ async def test_an_abort_ends_both_ends_and_the_writing(line: Line, who: str) -> 
     assert spring.stopped
     heard = len(dialed.heard)
     assert dialed.heard == (spring.chunk * (heard // CHUNK + 1))[:heard]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_abort_says_no_good_bye(line: Line) -> None:
+    """What ends in the middle shall not look as if it had ended well."""
+    dialed, accepted = await line.pair()
+    accepted.transport.write(b"begun")
+    await until(lambda: dialed.heard == b"begun")
+    came: list[bytes] = []
+    dialed.transport.dataReceived = came.append
+    accepted.transport.abortConnection()
+    await until(lambda: dialed.gone and accepted.gone)
+    assert not came
 
 
 @pytest_twisted.ensureDeferred

@@ -113,3 +113,43 @@ def test_only_so_many_reports_wait(make: Callable[..., World], most: int) -> Non
         verifying.suspect(digest)
     world.spend(1)
     assert verifying.verified == digests[:most]
+
+
+def test_what_nobody_can_give_now_is_healed_when_somebody_can(make: Callable[..., World]) -> None:
+    world = make()
+    verifying = Verifying(world, heal_again=30, heal_pause=50)
+    world.store.put(BLOB)
+    world.store.damage(DIGEST)
+    verifying.suspect(DIGEST)
+    world.spend(200)
+    assert DIGEST not in world.store.blobs
+    world.peer("a", BLOB)
+    world.spend(60)
+    assert world.store.blobs[DIGEST].data == BLOB
+    assert world.tasks.names == ()
+
+
+def test_it_is_tried_for_so_long_only(make: Callable[..., World], said: list[str]) -> None:
+    world = make()
+    verifying = Verifying(world, heal_for=100)
+    world.store.put(BLOB)
+    world.store.damage(DIGEST)
+    verifying.suspect(DIGEST)
+    world.spend(300)
+    assert world.tasks.names == ()
+    assert sum("cannot heal" in each for each in said) == 4  # at once, after 30, 90 and 210 s
+    assert any("gave up healing" in each for each in said)
+
+
+def test_what_is_deleted_meanwhile_is_not_brought_back(make: Callable[..., World]) -> None:
+    world = make()
+    verifying = Verifying(world)
+    world.store.put(BLOB)
+    world.store.damage(DIGEST)
+    verifying.suspect(DIGEST)
+    world.spend(1)
+    verifying.custodian.forget(DIGEST)
+    world.peer("a", BLOB)
+    world.spend(100)
+    assert DIGEST not in world.store.blobs
+    assert world.tasks.names == ()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from swarm.testing.liars import Lies
@@ -77,3 +78,21 @@ def test_a_pull_begins_anew_with_another_size_though_a_peer_still_reads_from_the
         )
     )
     assert done.problems == ()
+
+
+def test_a_copy_that_rotted_is_healed_though_nobody_could_give_it_at_first() -> None:
+    done = replay(
+        attrs.evolve(
+            plan(
+                puts=(Put(5.0, "n2", 0, 32768),),
+                gets=(Get(25.0, "n1", 0, None, 5.0),),
+                faults=(
+                    Fault(20.0, "rot", ("n0",), 1.0, 0.5),
+                    Fault(24.9, "EIO reading", ("n2",), 15.0, 0.0),
+                ),
+            ),
+            liar="n0",  # what it gives is wrong
+        )
+    )
+    assert done.problems == ()
+    assert done.probes["healed by an advisory"]

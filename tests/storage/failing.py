@@ -9,7 +9,7 @@ from typing import Any
 from swarm.storage.disk import Disk
 
 OPENING = frozenset(["tmpfile", "create", "open_read", "open_write"])
-SYNCING = frozenset(["fsync", "fdatasync", "fsync_dir", "sync_volume", "write_out"])
+SYNCING = frozenset(["fsync", "fdatasync", "fsync_dir", "sync_volume", "write_out", "begin_write_out"])
 _WATCHED = [name for name in vars(Disk) if not name.startswith("_") and name not in ("close", "exists")]
 
 

@@ -141,11 +141,19 @@ def test_equal_blobs_of_one_group_are_stored_once() -> None:
         assert group.rig.store.usage().blobs == 4
 
 
+class Crowded(FailingDisk):
+    """Others left so much unwritten that no group syncs the volume."""
+
+    def unwritten(self) -> int:
+        return 1 << 40
+
+
+@pytest.mark.parametrize("kind", [FailingDisk, Crowded], ids=["as one", "one by one"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EMFILE], ids=errno.errorcode.get)
-def test_whatever_call_fails_everybodys_answer_is_true(error: int) -> None:
+def test_whatever_call_fails_everybodys_answer_is_true(error: int, kind: type[FailingDisk]) -> None:
     at, seen = 1, set[str]()
     while True:
-        disk = FailingDisk()
+        disk = kind()
         with grouped(disk) as group:
             disk.calls, disk.at, disk.error, disk.failed = 0, at, error, None
             group.put_all()
@@ -158,7 +166,7 @@ def test_whatever_call_fails_everybodys_answer_is_true(error: int) -> None:
             _check(group, disk.failed, error)
             _truth(group)
         at += 1
-    assert "sync_volume" in seen
+    assert ("begin_write_out" if kind is Crowded else "sync_volume") in seen
 
 
 def _check(group: Group, call: str, error: int) -> None:
@@ -171,7 +179,7 @@ def _check(group: Group, call: str, error: int) -> None:
     elif call in SYNCING and error != errno.EMFILE:
         assert latched
         assert failures
-    elif not latched and call != "sync_volume":
+    elif not latched and call not in ("sync_volume", "fsync_dir"):  # several depend on those
         assert len(failures) <= 1, f"{call} of one blob is the others' failure"
     if latched:
         with pytest.raises(VolumeReadOnly):
@@ -195,11 +203,28 @@ def _truth(group: Group) -> None:
 
 
 class Forgetful(Platter):
-    """Forgets its ``n``-th sync of the volume."""
+    """Forgets its ``n``-th sync of the volume, or all syncs of a kind."""
 
-    def __init__(self, root: str, at: int = -1, n: int = -1) -> None:
+    def __init__(self, root: str, at: int = -1, n: int = -1, crowded: bool = False, kind: str = "") -> None:
         super().__init__(root, at)
         self.n = n
+        self.crowded = crowded
+        self.kind = kind
+
+    def unwritten(self) -> int:
+        return 1 << 40 if self.crowded else 0
+
+    def fsync(self, fd: int) -> None:
+        if self.kind == "fsync":
+            self._step("fsync", "file")
+        else:
+            super().fsync(fd)
+
+    def fsync_dir(self, path: str) -> None:
+        if self.kind == "fsync_dir":
+            self._step("fsync_dir", path)
+        else:
+            super().fsync_dir(path)
 
     def sync_volume(self, fd: int) -> None:
         self.n -= 1
@@ -209,11 +234,11 @@ class Forgetful(Platter):
             super().sync_volume(fd)
 
 
-def _lose_power_everywhere(forget: int = -1) -> int:
+def _lose_power_everywhere(forget: int = -1, *, crowded: bool = False, kind: str = "") -> int:
     """Lose power at each call; look at several platters that may be left. How many calls there were."""
     at = 0
     while True:
-        disk = Forgetful("/", n=forget)
+        disk = Forgetful("/", n=forget, crowded=crowded, kind=kind)
         with grouped(disk) as group:
             disk.calls, disk.at = 0, at
             with suppress(PowerLoss):
@@ -240,14 +265,21 @@ def _survives(survivor: dict[str, bytes], group: Group) -> None:
         assert names.decode(survivor[layout.file(digest, "names")])[-1].text == "after", "its name is lost"
 
 
-def test_no_crash_loses_what_was_answered_or_shows_what_is_torn() -> None:
-    assert _lose_power_everywhere() > 40
+@pytest.mark.parametrize("crowded", [False, True], ids=["as one", "one by one"])
+def test_no_crash_loses_what_was_answered_or_shows_what_is_torn(crowded: bool) -> None:
+    assert _lose_power_everywhere(crowded=crowded) > 40
 
 
 @pytest.mark.parametrize("sync", [0, 1], ids=["before names are given", "after"])
 def test_a_forgotten_sync_of_the_volume_is_noticed(sync: int) -> None:
     with pytest.raises(AssertionError, match=r"torn|lost"):
         _lose_power_everywhere(forget=sync)
+
+
+@pytest.mark.parametrize("kind", ["fsync", "fsync_dir"])
+def test_syncs_that_are_forgotten_one_by_one_are_noticed(kind: str) -> None:
+    with pytest.raises(AssertionError, match=r"torn|lost"):
+        _lose_power_everywhere(crowded=True, kind=kind)
 
 
 def test_a_failed_sync_is_never_tried_again() -> None:

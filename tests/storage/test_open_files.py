@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swarm.errors import StoreFailed
+from swarm.errors import BlobForbidden, StoreFailed
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.storage.descriptor import Descriptor
@@ -140,6 +140,18 @@ def test_it_is_opened_anew_when(store: Store, change: str) -> None:
         if store.known:
             store.disk.ticks += 1
     assert not store.known
+
+
+def test_an_open_blob_has_no_marker_and_one_that_comes_is_seen(store: Store) -> None:
+    store.read()
+    store.disk.found.clear()
+    at_once(store.rig.store.check_markers(ID))
+    assert store.disk.found == [], "no thread and no path was asked"
+    touch(store.path("403"))
+    if store.known:
+        store.disk.ticks += 1
+    with pytest.raises(BlobForbidden):
+        at_once(store.rig.store.check_markers(ID))
 
 
 def test_the_blocks_of_a_deleted_blob_are_free_at_once(store: Store) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from swarm.testing.mutation.mutants import Mutant
-from swarm.testing.mutation.switch import environment
+from swarm.testing.mutation.switch import CPU, environment
 
 TRIALS = (0, 10_000, 20_000)
 """Where each count begins."""
@@ -23,10 +23,7 @@ TRIALS = (0, 10_000, 20_000)
 MOST = 60
 """Seeds of one trial, some 20 seconds of a core."""
 
-_CPU = 300
-"""Seconds of a core one trial may take; a run that never ends is noticed, too."""
-
-_WAIT = 3600.0
+_WAIT = 7200.0
 
 
 @frozen
@@ -80,7 +77,7 @@ def main() -> int:
     from swarm.testing.simulation.runs import begin, run  # after what is switched on
     from swarm.testing.simulation.timeline import Livelock
 
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU + 1))  # a run that never ends is noticed, too
     first, most = map(int, sys.argv[1:])
     begin()
     for seed in range(first, first + most):

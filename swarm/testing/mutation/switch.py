@@ -7,6 +7,7 @@ but how a module's source is exchanged; which words are is :mod:`swarm.testing.m
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -19,6 +20,9 @@ from attrs import frozen
 from swarm.testing.mutation.mutants import MUTANTS, Mutant
 
 VARIABLE = "SWARM_MUTANT"
+
+CPU = 300
+"""Seconds of a core that one suite, or one trial of the simulation, may take."""
 
 
 class DoesNotApply(Exception):
@@ -84,6 +88,11 @@ def switch_on(name: str) -> None:
     if mutant.module in sys.modules:
         raise RuntimeError(f"{mutant.module} is imported already")
     sys.meta_path.insert(0, Finder(mutant))
+
+
+def pytest_configure() -> None:
+    """A fault that keeps its suite busy for ever is noticed, too, however slow the machine is."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU + 1))
 
 
 if name := os.environ.get(VARIABLE):

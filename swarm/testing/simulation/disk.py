@@ -344,6 +344,9 @@ class Platter(Disk):
     def write_out(self, fd: int, offset: int, length: int) -> None:
         self._step("write_out", "file")
 
+    def begin_write_out(self, fd: int) -> None:
+        self._step("begin_write_out", "file")
+
     def open_volume(self, path: str) -> int | None:
         return self.open_directory(path)
 

@@ -10,7 +10,7 @@ import hashlib
 import os.path
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from glob import glob
 from typing import Any
 
@@ -157,10 +157,10 @@ class Checks:
         """Check all of it; what is broken goes to the witness."""
         timeline = self.swarm.timeline
         end = timeline.now + SETTLED
-        while self._unsettled() and timeline.now < end:
+        while next(self._unsettled(), None) is not None and timeline.now < end:
             timeline.until(most=0.5)
-        if self._unsettled():
-            self.witness.problem(f"not settled after {SETTLED} s: {self._unsettled()}")
+        if unsettled := list(self._unsettled()):
+            self.witness.problem(f"not settled after {SETTLED} s: {unsettled}")
         for blob in self.blobs.values():
             self.swarm.play(self._check_blob(blob), most=3600.0)
         for each in self.swarm.nodes.values():
@@ -201,26 +201,24 @@ class Checks:
 
     # -- coming to rest ---------------------------------------------------------------------
 
-    def _unsettled(self) -> list[str]:
-        """What is still to be done: P13, and every pull ends."""
-        found = []
+    def _unsettled(self) -> Iterator[str]:
+        """What is still to be done: P13, and every pull ends. What costs least to find out comes first."""
+        if self.asking:
+            yield f"{self.asking} requests"
         for each in self.swarm.nodes.values():
             if each.node is None or each.process is None:
-                found.append(f"{each.name} is down: {each.fatal}")
-            elif missing := self._missing(each):
-                found.append(f"{each.name} misses {missing}")
+                yield f"{each.name} is down: {each.fatal}"
             elif each.node.fetcher.pulls():
-                found.append(f"{each.name} pulls {each.node.fetcher.pulls()}")
+                yield f"{each.name} pulls {each.node.fetcher.pulls()}"
             elif each.node.replicator.hints_pending:
-                found.append(f"{each.name} has hints")
-        found += [f"{blob} is not gone" for blob in self.blobs.values() if self._lingers(blob)]
-        found += [
-            f"{blob} has copies at {self._copies(blob)} only"
-            for blob in self.blobs.values()
-            if self._lacks(blob)
-        ]
-        found += [f"{self.asking} requests"] * bool(self.asking)
-        return found
+                yield f"{each.name} has hints"
+            elif missing := self._missing(each):
+                yield f"{each.name} misses {missing}"
+        for blob in self.blobs.values():
+            if self._lingers(blob):
+                yield f"{blob} is not gone"
+            if self._lacks(blob):
+                yield f"{blob} has copies at {self._copies(blob)} only"
 
     def _missing(self, each: SimNode) -> list[str]:
         assert each.node is not None

@@ -8,7 +8,7 @@ TCP does: nothing is lost or changes its order within a connection. What its two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import log10
 from random import Random
 from typing import Any
@@ -20,11 +20,12 @@ from swarm.testing.simulation.connecting import Connector, Port
 from swarm.testing.simulation.datagrams import Datagrams
 from swarm.testing.simulation.reactor import SimReactor
 from swarm.testing.simulation.sockets import FIN, RST, Ack, Item, Socket
-from swarm.testing.simulation.timeline import Timeline
+from swarm.testing.simulation.timeline import Event, Timeline
 from swarm.testing.simulation.wiretap import Wiretap
 
 #: A sender that gets nothing through for so many seconds gives up, as after many retransmissions.
 GIVE_UP = 90.0
+_NONE: Mapping[str, Any] = {}
 
 
 @define(eq=False)
@@ -209,18 +210,21 @@ class Network:
             return 0.00005
         link = self.links[source.name, target.name]
         now = self.timeline.now
-        link.busy = max(now, link.busy) + size / link.bandwidth
-        return link.busy - now + link.latency * self.random.uniform(1.0, 1.3)
+        busy = link.busy
+        link.busy = busy = (now if now > busy else busy) + size / link.bandwidth
+        return busy - now + link.latency * self.random.uniform(1.0, 1.3)
 
     def carry(self, sender: Socket, item: Item) -> None:
         """Send one item to the other end, in order; acknowledgements and resets overtake."""
-        ordered = isinstance(item, bytes) or item is FIN
-        size = len(item) if isinstance(item, bytes) else 0
-        at = self.timeline.now + self.delay(sender.process.host, sender.other.process.host, size)
+        if isinstance(item, bytes):
+            size, ordered, label = len(item), True, f"bytes {len(item)}"
+        else:
+            size, ordered, label = 0, item is FIN, "ack" if isinstance(item, Ack) else "end"
+        timeline = self.timeline
+        at = timeline.now + self.delay(sender.process.host, sender.other.process.host, size)
         if ordered:
             at = sender.last_arrival = max(at, sender.last_arrival)
-        label = f"bytes {size}" if size else "ack" if isinstance(item, Ack) else "end"
-        self.timeline.at(at, None, self._arrive, sender, item, label=label)
+        timeline.add(Event(timeline, None, at, self._arrive, (sender, item), _NONE, label, timed=False))
 
     def _arrive(self, sender: Socket, item: Item) -> None:
         reached = self.reach(sender.process.host, sender.other.process.host)

@@ -97,10 +97,11 @@ class SimReactor:
         """The kernel has news for this process: now, or when it runs again."""
         if self.dead:
             return
-        if self.stopped > self.timeline.now:
-            self.timeline.at(self.stopped, self, function, *args)
+        timeline = self.timeline
+        if self.stopped > timeline.now:
+            timeline.at(self.stopped, self, function, *args)
         else:
-            self.timeline.run(self, function, *args)
+            timeline.run(self, function, *args)
 
     # -- threads ----------------------------------------------------------------
 

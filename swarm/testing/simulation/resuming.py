@@ -33,6 +33,7 @@ class _Pull:
     before: bytearray
     covered: bytearray
     came: list[tuple[float, int, int]] = field(factory=list)
+    interrupted: bool = False
     again: int = 0
     again_though_covered: int = 0
 
@@ -57,16 +58,19 @@ class Resumptions:
         return Wiretap(lambda digest, start, stop: self._came(name, digest, start, stop))
 
     def _came(self, name: str, digest: str, start: int, stop: int) -> None:
-        data = self.bytes_of(digest)
-        if data is None or stop > len(data):
-            return
         pull = self._pulls.get((name, digest))
         if pull is None:
+            data = self.bytes_of(digest)
+            if data is None:
+                return
             pull = self._pulls[name, digest] = _Pull(
                 bytearray(len(data)), bytearray(len(data)), bytearray(len(data))
             )
-        pull.again += pull.before.count(1, start, stop)
-        pull.again_though_covered += pull.covered.count(1, start, stop)
+        if stop > len(pull.now):
+            return
+        if pull.interrupted:  # else nothing came before
+            pull.again += pull.before.count(1, start, stop)
+            pull.again_though_covered += pull.covered.count(1, start, stop)
         pull.now[start:stop] = b"\1" * (stop - start)
         pull.came.append((self.clock(), start, stop))
 
@@ -74,6 +78,7 @@ class Resumptions:
         """The node died, and its disk is as it will find it."""
         for (name, digest), pull in self._pulls.items():
             if name == node.name:
+                pull.interrupted = True
                 self._note(node, digest, pull)
                 both = int.from_bytes(pull.before, "big") | int.from_bytes(pull.now, "big")
                 pull.before = bytearray(both.to_bytes(len(pull.now), "big"))

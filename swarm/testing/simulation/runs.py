@@ -142,6 +142,7 @@ class Run:
         self.swarm = swarm
         self.witness = witness
         self.blobs: dict[int, Record] = {}
+        self._bytes: dict[str, bytes] = {}  # by id
         self.faults: Counter[str] = Counter()
         self.checks = Checks(self.swarm, self.witness, self.blobs)
         self.disturbed: set[str] = set()  # their clocks are not to be relied upon
@@ -175,7 +176,7 @@ class Run:
         """What is fetched again after a crash can be seen where nobody lies and nothing is encrypted."""
         watch = self.checks.resumptions = Resumptions(
             lambda: self.swarm.timeline.now,
-            lambda digest: next((b.data for b in self.blobs.values() if b.digest.hex == digest), None),
+            self._bytes.get,
             self._excused,
             self.witness.problem,
         )
@@ -228,6 +229,7 @@ class Run:
     async def _put(self, put: Put) -> None:
         data = bytes_of(self.plan, put)
         blob = self.blobs[put.blob] = Record(Digest(hashlib.sha512(data).digest()), data)
+        self._bytes[blob.digest.hex] = data
         try:
             answer = await self.swarm.client(put.node).ask("PUT", f"/blob-{put.blob}", data)
         except NoAnswer:

@@ -65,7 +65,7 @@ class Socket:
         self._there = there
         self.window = network.random.choice([1, 4, 16]) * network.segment
         self._crumbs = network.random.random() < 0.05
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[bytes | memoryview] = deque()
         self._queued = 0
         self._in_flight = 0
         self._unsaid = 0
@@ -89,9 +89,10 @@ class Socket:
         """See :class:`~twisted.internet.interfaces.ITransport`."""
         if self.closed or self._aborting or not data:
             return
+        data = bytes(data)
         if self.tap is not None:
-            self.tap.sent(bytes(data))
-        self._unsent.append(memoryview(bytes(data)))
+            self.tap.sent(data)
+        self._unsent.append(data)
         self._queued += len(data)
         self._soon()
         pausable = self._producer is not None and self._streaming and not self._producer_paused
@@ -111,16 +112,18 @@ class Socket:
     def _send(self) -> None:
         """Hand to the network what its window takes."""
         self._turn = False
-        while self._unsent and self._in_flight < self.window:
-            data = self._unsent.popleft()
-            most = min(len(data), self.window - self._in_flight)
-            size = min(most, self._segment())
+        unsent, carry = self._unsent, self._network.carry
+        while unsent and self._in_flight < self.window:
+            data = unsent.popleft()
+            size = min(len(data), self.window - self._in_flight, self._segment())
             if size < len(data):
-                self._unsent.appendleft(data[size:])
+                rest = memoryview(data)
+                unsent.appendleft(rest[size:])
+                data = rest[:size]
             self._in_flight += size
             self._queued -= size
-            self._network.carry(self, bytes(data[:size]))
-        if not self._unsent and not self.closed and not self._aborting:
+            carry(self, bytes(data))
+        if not unsent and not self.closed and not self._aborting:
             self._drained()
 
     def _segment(self) -> int:

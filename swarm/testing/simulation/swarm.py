@@ -32,9 +32,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarm.config import Config
+from swarm.hashing.sha512 import load as load_sha512
 from swarm.model.peers import Address, PeerID
 from swarm.node import Node, Walls, create_node
-from swarm.pki import Authority, KeyType, peer_id, write_key
+from swarm.pki import Authority, peer_id, write_key
 from swarm.storage.layout import Layout
 from swarm.testing.liars import Blob
 from swarm.testing.simulation.client import PUBLIC, Client
@@ -177,9 +178,9 @@ class Swarm:
         self.databases.disks[str(each.root)] = each.disk
         each.disk.pages = Random(f"{life} pages")
         each.disk.lost = lambda: self._power_is_gone(each)
-        walls = Walls(disk=each.disk)
+        walls = Walls(each.disk, hashing=_hashing)
         if not self.tls:
-            walls = Walls(each.disk, _plainly, _dial_plainly, self._whose)
+            walls = Walls(each.disk, _plainly, _dial_plainly, self._whose, _hashing)
         config = Config(
             data=each.root,
             name=name,
@@ -324,22 +325,38 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+_hashing = cache(load_sha512)  # its self-tests are long; once in a process is enough
+
+
 @cache
 def _authority() -> tuple[Path, Authority]:
     directory = Path(tempfile.mkdtemp(prefix="swarm-sim-ca-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    authority = Authority.create("simulation", now=_BEGAN, days=_DAYS, key_type=KeyType.ED25519)
+    authority = Authority.create(
+        "simulation", now=_BEGAN, days=_DAYS, key=_key("authority"), serial=_serial("authority")
+    )
     return directory, authority
+
+
+def _key(name: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(sha512(name.encode()).digest()[:32])
+
+
+def _serial(name: str) -> int:
+    """As long as most random ones. Some are a byte shorter, and so is what a handshake sends."""
+    return int.from_bytes(sha512(f"{name} serial".encode()).digest()[:20], "big") >> 1 | 1 << 158
 
 
 @cache
 def _identity(number: int, ip: str, name: str) -> tuple[Path, PeerID]:
-    """The same key for a number in every process, or no run could be repeated; made once in each."""
+    """The same files in every process, to the byte, or no run could be repeated; made once in each."""
     parent, authority = _authority()
     directory = parent / f"{name}-{number}"
     directory.mkdir()
-    key = Ed25519PrivateKey.from_private_bytes(sha512(f"{name} {number}".encode()).digest()[:32])
-    certificate = authority.issue(name, [ip], key.public_key(), now=_BEGAN, days=_DAYS)
+    key = _key(f"{name} {number}")
+    certificate = authority.issue(
+        name, [ip], key.public_key(), now=_BEGAN, days=_DAYS, serial=_serial(f"{name} {number}")
+    )
     write_key(directory / "key.pem", key)
     (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))

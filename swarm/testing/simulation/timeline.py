@@ -9,8 +9,8 @@ says.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,10 @@ class Timeline:
         label: str = "",
     ) -> Event:
         """Call in ``delay`` seconds; see :meth:`at`."""
-        return self.at(self.now + delay, owner, function, *args, label=label)
+        event = Event(
+            self, owner, self.now + delay, function, args, {}, label or name_of(function), timed=False
+        )
+        return self.add(event)
 
     def at(
         self, when: float, owner: SimReactor | None, function: Callable[..., Any], *args: Any, label: str = ""
@@ -153,7 +156,7 @@ class Timeline:
         owner = event.owner
         if owner is None or not owner.dead:
             event.entry = self._sequence = entry = self._sequence + 1
-            heapq.heappush(self._heap, (event.when, entry, event))
+            heappush(self._heap, (event.when, entry, event))
         return event
 
     def move(self, event: Event, when: float) -> None:
@@ -166,7 +169,7 @@ class Timeline:
     def _push(self, event: Event) -> None:
         self._sequence += 1
         event.entry = self._sequence
-        heapq.heappush(self._heap, (event.when, self._sequence, event))
+        heappush(self._heap, (event.when, self._sequence, event))
 
     def pending(self, owner: SimReactor | None) -> list[Event]:
         """What is still to come for a process."""
@@ -194,7 +197,7 @@ class Timeline:
         """
         heap = self._heap
         while heap:
-            place = heapq.heappop(heap)
+            place = heappop(heap)
             when, entry, event = place
             owner = event.owner
             if event.cancelled or event.entry != entry:
@@ -207,7 +210,7 @@ class Timeline:
                 event.when = owner.stopped
                 self._push(event)
             elif when > end:
-                heapq.heappush(heap, place)
+                heappush(heap, place)
                 return None
             else:
                 return event
@@ -217,14 +220,13 @@ class Timeline:
         if event.when > self.now:
             self.now = event.when
         event.called = True
-        self.events += 1
+        self.events = number = self.events + 1
         owner = event.owner
-        line = f"{self.events} {self.now:.6f} {'network' if owner is None else owner.name} {event.label}"
-        lines = self._lines
-        lines.append(line)
+        line = f"{number} {self.now:.6f} {'network' if owner is None else owner.name} {event.label}"
+        self._lines.append(line)
         if self.keep:
             self.history.append(line)
-        if len(lines) > _LINES:
+        if number % _LINES == 0:
             self._hash_lines()
         self.current = owner
         try:
