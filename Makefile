@@ -13,7 +13,7 @@ SOURCES = setup.py pyproject.toml README.md $(shell find swarm twisted -name '*.
 export PIP_CACHE_DIR = $(CURDIR)/.venv/cache/pip
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.venv/cache/virtualenv
 
-.PHONY: help demo run test soak pulls chaos bench fuzz mutants lanes clean
+.PHONY: help demo run test soak pulls chaos bench fuzz mutants compiled clean
 
 help:
 	@echo 'make demo [FILE=…]   four nodes on this machine show what swarm does'
@@ -25,7 +25,7 @@ help:
 	@echo 'make bench           how fast, beside nginx, aria2, libtorrent: ten minutes; with FULL=1 the whole of it'
 	@echo 'make fuzz SECONDS=60 what parsers do with bytes nobody thought of; needs atheris'
 	@echo 'make mutants         deliberate faults, and which test notices each; writes docs/mutants.rst'
-	@echo 'make lanes           what an installation compiles, for the checkout: hashing with vector instructions'
+	@echo 'make compiled        what an installation compiles, for the checkout: hashing side by side, receiving in one call'
 	@echo 'make clean           remove what these made (not swarm-data)'
 
 demo: .venv/installed
@@ -88,13 +88,15 @@ mutants: .venv/tox
 	.venv/bin/python -m tox run -e mutants $(if $(SEEDS),-- --seeds $(SEEDS))
 
 # `pip install` does the same, where there is a compiler.
-lanes: swarm/hashing/_lanes.so
+compiled: swarm/hashing/_lanes.so swarm/peering/_records.so
 
 swarm/hashing/_lanes.so: swarm/hashing/lanes.c swarm/hashing/rounds.h
+swarm/peering/_records.so: swarm/peering/records.c
+swarm/hashing/_lanes.so swarm/peering/_records.so:
 	$(CC) -O3 -fPIC -shared -o $@ $<
 
 clean:
 	rm -rf .venv .tox .demo .soak.json build dist swarm.egg-info docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench/runs
-	rm -f swarm/hashing/_lanes*.so
+	rm -f swarm/hashing/_lanes*.so swarm/peering/_records*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,6 +54,14 @@ LANES = Extension(
     optional=True,
 )
 
+#: Receives and decrypts what peers send in one call (see swarm/peering/records.py); optional in the same way.
+RECORDS = Extension(
+    "swarm.peering._records",
+    sources=["swarm/peering/records.c"],
+    extra_compile_args=["-O3"],
+    optional=True,
+)
+
 setup(
     name="swarm",
     version=version(),
@@ -64,7 +72,7 @@ setup(
     packages=[*find_packages(include=["swarm", "swarm.*"]), "twisted.plugins"],
     package_data={"swarm": ["py.typed"], "twisted.plugins": ["swarm_plugin.py"]},
     include_package_data=False,
-    ext_modules=[LANES],
+    ext_modules=[LANES, RECORDS],
     zip_safe=False,
     install_requires=[
         "apsw>=3.51.3",  # bundles SQLite, whose WAL-reset bug 3.51.3 fixed

@@ -11,13 +11,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from importlib.machinery import EXTENSION_SUFFIXES
+from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
 
 from attrs import frozen
 
+from swarm import compiled
 from swarm.hashing.libcrypto import BLOCK, Computation, Library, address_of
 from swarm.model.midstates import IV
 
@@ -162,15 +161,9 @@ class Lanes:
         return None if failed else [states.raw[at : at + 64] for at in range(0, 64 * lanes, 64)]
 
 
-def _places() -> Iterator[str]:
-    """Where setuptools puts it, and ``make lanes``."""
-    for suffix in EXTENSION_SUFFIXES:
-        yield str(Path(__file__).with_name("_lanes" + suffix))
-
-
 def find(library: Library) -> Lanes | None:
     """A compiled library with at least one kernel for this processor, all of which pass the self-test."""
-    for place in _places():
+    for place in compiled.places(__file__, "_lanes"):
         try:
             lanes = Lanes(place)
         except (OSError, AttributeError):

@@ -21,10 +21,13 @@ from typing import Any, Final
 from OpenSSL import _util
 from OpenSSL.SSL import Connection, Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import ITCPTransport, ITransport
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
+from swarm.peering.records import Ending, Records, records_of
 from swarm.web.eager import IGathers, eager_send
 from swarm.web.straight import ITakesViews
 
@@ -88,6 +91,7 @@ class LeanTLS(BufferingTLSTransport):
     transport: Any  # whatever it is, it is a consumer and a transport
     _producer: Any
     _fed = CHUNK  # bytes TCP received last: these, with what was there of a record, are all that can come out
+    _records: Records | None = None  # once the handshake is over, where that is possible
 
     def makeConnection(self, transport: ITransport) -> None:
         """TCP is up."""
@@ -106,6 +110,33 @@ class LeanTLS(BufferingTLSTransport):
         self._aggregator.flush()
         if self._producer is not None or not self.disconnecting:
             self._write(view)
+
+    def _checkHandshakeStatus(self) -> None:
+        """The handshake may be over; from then on what the reactor calls for more bytes is ours."""
+        super()._checkHandshakeStatus()
+        if self._handshakeDone and self._records is None and not self._aborted:
+            assert self._tlsConnection is not None, "there is one until TLS is lost"
+            self._records = records_of(self._tlsConnection, self.transport)
+            if self._records is not None:
+                self.transport.doRead = self._receive
+
+    def _receive(self) -> Exception | None:
+        """Receive and decrypt in one call; in place of the transport's ``doRead``."""
+        if self._lostTLSConnection or self._aborted or self._appSendBuffer:
+            return TCPConnection.doRead(self.transport)  # what comes may be for what waits to be sent
+        assert self._records is not None
+        received, ending = self._records.receive(self.transport.bufferSize)
+        if received:
+            self._deliver([received if len(received) >= CHUNK else bytes(received)])
+        if ending is Ending.DONE:
+            return CONNECTION_DONE
+        if ending is Ending.LOST:
+            return CONNECTION_LOST
+        if ending is Ending.TOLD:
+            self._flushReceiveBIO()
+        elif self._tlsConnection is not None:
+            self._flushSendBIO()
+        return None
 
     def dataReceived(self, data: bytes) -> None:
         """TCP received; in pieces that stay in the cache, and do not make OpenSSL's buffer grow."""

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import swarm.compiled
 from swarm.errors import StoreFailed
 from swarm.hashing import MidstateSha512, Stretch, lanes, libcrypto, load
 from swarm.hashing.lanes import Lanes
@@ -160,7 +161,7 @@ def test_as_many_lanes_as_there_is_work_for(loaded: Lanes) -> None:
 
 
 def find(monkeypatch: pytest.MonkeyPatch, *places: str) -> Lanes | None:
-    monkeypatch.setattr(lanes, "_places", lambda: iter(places))
+    monkeypatch.setattr(swarm.compiled, "places", lambda *_: iter(places))
     return lanes.find(library())
 
 
@@ -182,7 +183,7 @@ def test_none_is_no_misfortune(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reading_by_other_means_is_not_bypassed(monkeypatch: pytest.MonkeyPatch, compiled: str) -> None:
-    monkeypatch.setattr(lanes, "_places", lambda: iter((compiled,)))
+    monkeypatch.setattr(swarm.compiled, "places", lambda *_: iter((compiled,)))
     assert load(preadv=lambda fd, buffers, offset: 0).together == 1
 
 

@@ -44,18 +44,18 @@ def test_every_module_is_installed(built: Path) -> None:
     assert (built / "swarm/py.typed").exists()
 
 
-def lanes(built: Path) -> list[Path]:
-    return list((built / "swarm/hashing").glob("_lanes*.so"))
+def libraries(built: Path) -> list[str]:
+    return sorted(path.name.split(".")[0] for path in (built / "swarm").rglob("*.so"))
 
 
-def test_the_lanes_are_compiled(built: Path, need_program: Callable[[str], str]) -> None:
+def test_what_is_in_c_is_compiled(built: Path, need_program: Callable[[str], str]) -> None:
     need_program("gcc")
-    assert len(lanes(built)) == 1
+    assert libraries(built) == ["_lanes", "_records"]
 
 
 def test_without_a_compiler_there_is_everything_else(tmp_path: Path) -> None:
     bare = build(tmp_path, CC="/nonexistent/cc")
-    assert not lanes(bare)
+    assert not libraries(bare)
     assert (bare / "swarm/hashing/lanes.py").exists()
 
 
@@ -65,6 +65,7 @@ def test_the_source_that_is_published_is_whole(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     held = set((tmp_path / "swarm.egg-info/SOURCES.txt").read_text().splitlines())
     assert {"swarm/hashing/lanes.c", "swarm/hashing/rounds.h", "swarm/hashing/lanes.py"} <= held
+    assert "swarm/peering/records.c" in held
 
 
 def test_twisted_is_never_shadowed() -> None:

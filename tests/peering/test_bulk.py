@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarm.model.peers import Address
-from swarm.peering import lean
+from swarm.peering import lean, records
 from swarm.peering.credentials import Credentials, TLSSettings
 from swarm.peering.identity import IdentityPaths
 from swarm.peering.lean import CHUNK, RECORD, IRecordsReceiver
@@ -144,6 +144,8 @@ class Line:
 @contextmanager
 def opened(world: OpenSSLWorld, kind: str) -> Iterator[Line]:
     with pytest.MonkeyPatch.context() as patch:
+        if kind != "lean, in C":  # as where there is no compiler
+            patch.setattr(records, "RECEIVE", None)
         if kind == "lean, by recv":  # as with a pyOpenSSL that has what we call elsewhere
             patch.setattr(lean, "OPENSSL", None)
             patch.setattr(lean, "SENDING", None)
@@ -152,20 +154,48 @@ def opened(world: OpenSSLWorld, kind: str) -> Iterator[Line]:
         pytest_twisted.blockon(Deferred.fromCoroutine(line.close()))
 
 
-@pytest.fixture(params=["lean", "lean, by recv", "stock"])
-def line(request: pytest.FixtureRequest, world: OpenSSLWorld) -> Iterator[Line]:
+@pytest.fixture(params=["lean, in C", "lean", "lean, by recv", "stock"])
+def line(
+    request: pytest.FixtureRequest, world: OpenSSLWorld, monkeypatch: pytest.MonkeyPatch, in_c: object
+) -> Iterator[Line]:
+    monkeypatch.setattr(records, "RECEIVE", in_c)
     with opened(world, request.param) as line:
         yield line
 
 
-@pytest.fixture(params=["lean", "lean, by recv"])
-def lean_line(request: pytest.FixtureRequest, world: OpenSSLWorld) -> Iterator[Line]:
+@pytest.fixture(params=["lean, in C", "lean", "lean, by recv"])
+def lean_line(
+    request: pytest.FixtureRequest, world: OpenSSLWorld, monkeypatch: pytest.MonkeyPatch, in_c: object
+) -> Iterator[Line]:
+    monkeypatch.setattr(records, "RECEIVE", in_c)
     with opened(world, request.param) as line:
         yield line
+
+
+@pytest.fixture(scope="module")
+def in_c(need_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> object:
+    """From its source: what is installed may be older, or missing."""
+    out = tmp_path_factory.mktemp("records") / "_records.so"
+    source = Path(__file__).parents[2] / "swarm/peering/records.c"
+    command = [
+        need_program("gcc"),
+        "-O3",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fPIC",
+        "-shared",
+        "-o",
+        out,
+        source,
+    ]
+    subprocess.run(command, check=True, timeout=240)
+    return records.load(str(out))
 
 
 def test_this_pyopenssl_is_one_to_call_straight() -> None:
     assert lean.OPENSSL is not None
+    assert records.FUNCTIONS is not None
 
 
 def pieces() -> list[bytes]:
@@ -280,9 +310,9 @@ async def test_records_are_given_as_they_are_to_who_wants_them(lean_line: Line) 
         accepted.transport.write(piece)
     await until(lambda: len(dialed.heard) >= len(WHOLE))
     assert dialed.heard == WHOLE
-    for records in dialed.given:
-        assert records and all(records) and sum(map(len, records)) <= CHUNK + RECORD
-    assert max(sum(map(len, records)) for records in dialed.given) > RECORD
+    for given in dialed.given:
+        assert given and all(given) and sum(map(len, given)) <= CHUNK + RECORD
+    assert max(sum(map(len, given)) for given in dialed.given) > RECORD
     assert not held_by_frames(dialed.given)
 
 
