@@ -85,7 +85,7 @@ class Puller:
         rules = cast.rules
         self.server = Server(self, cast.fluid, cast.grains.size, rules.limits)
         self._shares = Shares(self.peer.id, cast.digest, cast.grains)
-        self._noticed: set[PeerID] = set()
+        self._noticed: dict[PeerID, None] = {}
         self._news: dict[PeerID, float] = {}
         self._caught_up = 0.0
         self._cast = cast
@@ -167,8 +167,8 @@ class Puller:
         stale = [peer for peer, have in self._taking.items() if have is not None and self._news[peer] <= old]
         count = min(self._cast.rules.fetch.asked_again, len(self._cast.peers))
         some = self._random.sample(self._cast.peers, count)
-        noticed, self._noticed = self._noticed, set()
-        return list({**dict.fromkeys(stale), **dict.fromkeys(noticed), **dict.fromkeys(some)})
+        noticed, self._noticed = self._noticed, {}
+        return list({**dict.fromkeys(stale), **noticed, **dict.fromkeys(some)})
 
     def _locate(self, peers: Iterable[PeerID]) -> None:
         nodes = self._cast.nodes
@@ -189,7 +189,7 @@ class Puller:
     def notice(self, asker: Puller) -> None:
         """Who asks for the blob while we pull it will soon have something of it."""
         if self._begun and not self.complete and asker.peer.id not in self._holdings:
-            self._noticed.add(asker.peer.id)
+            self._noticed[asker.peer.id] = None
 
     def _feed(self) -> None:
         pullers = [peer for peer, holding in self._holdings.items() if not holding.complete]
