@@ -66,7 +66,7 @@ class Laggards:
 
     def latest(self, thief: Feed, lag: float) -> Late | None:
         """
-        The latest span that cannot be cut, being down to one grain, that an idle ``thief`` would finish sooner.
+        The latest span that cannot be cut, being down to one grain, that an idle ``thief`` has sooner.
 
         A silent source is taken to need at least as long again as it has been silent, not counting the
         usual way to it and back: who sits at the end of a long wire is not late for that.
@@ -100,7 +100,7 @@ class Laggards:
 
 @frozen
 class _End:
-    """The last span of a source, which can be cut, and when its source would be done with all it was asked."""
+    """The last span of a source, which can be cut, and when its source would be done with all."""
 
     eta: float
     feed: Feed

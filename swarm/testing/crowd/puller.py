@@ -104,6 +104,7 @@ class Puller:
         self._fit = RangeSet()  # what may be passed on
         self._told: RangeSet | None = None  # the same as it was told last
         self._begun = False
+        self._looked = 0.0
         self._turning = False
         self._alarm = 0
 
@@ -148,19 +149,25 @@ class Puller:
         self._locate(self._cast.nodes)
         self._begun = True
         self._feed()
-        self._fluid.after(self._cast.rules.fetch.search_every, self._search_on)
+        self._looked = self._fluid.now
+        self._fluid.after(self._cast.rules.fetch.search_hungry, self._search_on)
 
     def _search_on(self) -> None:
         if self.complete:
             return
-        now = self._fluid.now
+        now, fetch = self._fluid.now, self._cast.rules.fetch
+        forms = bool(self._noticed) and not self._dispatch.crowded
+        if not (self._dispatch.hungry or forms) and now < self._looked + fetch.search_every:
+            self._fluid.after(fetch.search_hungry, self._search_on)
+            return
         self._locate(self._worth_asking(now))
         rates = [each.rate for each in self._dispatch.sources(now)]
         self._breadth.look(sum(rates), len(self._taking))
+        if self._dispatch.crowded:
+            self._breadth.meet(fetch.sources.most_crowd)
         self._feed()
-        fetch = self._cast.rules.fetch
-        pause = fetch.search_hungry if self._dispatch.hungry else fetch.search_every
-        self._fluid.after(pause + self._longest_trip(), self._search_on)
+        self._looked = now + self._longest_trip()
+        self._fluid.after(self._longest_trip() + fetch.search_hungry, self._search_on)
 
     def _worth_asking(self, now: float) -> list[PeerID]:
         old = now - self._cast.rules.fetch.search_hungry
@@ -182,6 +189,8 @@ class Puller:
             if holding is None:
                 self._holdings.pop(peer, None)
             else:
+                if peer not in self._holdings:
+                    self._ranking.heard(peer, round_trip(self.host, node.host))
                 self._holdings[peer] = holding
                 if peer in self._taking:
                     self._add(holding)
@@ -193,9 +202,7 @@ class Puller:
 
     def _feed(self) -> None:
         pullers = [peer for peer, holding in self._holdings.items() if not holding.complete]
-        nodes = self._cast.nodes
-        trips = {peer: round_trip(self.host, nodes[peer].host) for peer in self._holdings}
-        self._dispatch.share(self._shares.among(pullers, trips))
+        self._dispatch.share(self._shares.among(pullers, self._ranking.trips(self._holdings)))
         room = self._breadth.allowed - len(self._taking)
         if room > 0:
             for attempt in self._ranking.attempts(self._holdings.values(), self._fluid.now):
