@@ -25,6 +25,10 @@ class Breadth:
     most: int
     _before: float = field(init=False, default=0.0)  # all sources' rate when it was widened last
 
+    def meet(self, crowd: int) -> None:
+        """Others pull the blob, too: few of them have what is wanted, so more are known, up to ``crowd``."""
+        self.allowed = max(self.allowed, min(crowd, self.most))
+
     def look(self, rate: float, taking: int) -> int:
         """
         How many are allowed from now on.

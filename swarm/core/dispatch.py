@@ -36,6 +36,7 @@ from random import Random
 from attrs import frozen
 
 from swarm.core.attention import Attention
+from swarm.core.drought import Drought
 from swarm.core.feeds import AWAY, Abort, Feed, Shorten, Span, rest_after
 from swarm.core.rates import Rate
 from swarm.core.shares import Share
@@ -70,6 +71,7 @@ class Dispatch:
         self._ledger = self._table.ledger
         self._stragglers = Stragglers(self._table)
         self._attention = Attention(settings.alone, settings.calm, self._ledger.is_verified)
+        self._drought = Drought(settings.far_share, settings.far_seconds)
         self._gone: dict[PeerID, Feed] = {}
         self._now = 0.0
         self._promised: float | None = None
@@ -108,6 +110,11 @@ class Dispatch:
         """May :meth:`next` ask for more, although no span came to its end? Told once."""
         hasty, self._table.hasty = self._table.hasty, False
         return hasty
+
+    @property
+    def crowded(self) -> bool:
+        """Are there sources that have only a part? Then others pull the blob right now."""
+        return self._table.picker.crowded
 
     @property
     def hungry(self) -> bool:
@@ -409,7 +416,9 @@ class Dispatch:
             return self._table.launch_whole(feed, grain, pace.now)
         chosen = self._urgent(feed, pace)
         if chosen is None and not self._attention.only_readers(pace.now):
-            eager = 2 * len(self._table.busy) < self.settings.crowd
+            usual = pace.rates[feed] or pace.usual or 0.0
+            dry = self._drought.ails(usual, pace.now, self.tally.received)
+            eager = dry and not self._table.busy
             chosen = self._table.picker.spread(feed.peer, self._length(feed, pace), eager=eager)
         if chosen is None or self._too_slow(feed, chosen, pace):
             return None

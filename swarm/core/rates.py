@@ -66,10 +66,12 @@ class Rate:
 
     def at(self, now: float) -> float | None:
         """Bytes a second, the present silence included; None while unknown."""
-        seconds = self._waited(now)
+        last, seconds = self._last, self._seconds
+        if last is not None and now > last:  # as ``_waited``, which all sources' rates would call each time
+            seconds += now - last
         if self._bytes < self._enough and (self._bytes == 0 or seconds < 1.0):
             return None
-        return self._bytes / max(seconds, 1e-6)
+        return self._bytes / (seconds if seconds > 1e-6 else 1e-6)
 
     def lately(self, now: float) -> float:
         """

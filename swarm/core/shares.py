@@ -13,15 +13,13 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
+from swarm.core.sources import far_away
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.peers import PeerID
 
 _RING = 1 << 64
 _STEP = 0x9E3779B97F4A7C15  # of the golden ratio: grains next to each other stand far apart, and evenly
-
-
-_NEAR = 0.01  # seconds there and back: nobody is far who is no farther than this, or twice the nearest
 
 
 @frozen
@@ -54,8 +52,7 @@ class Shares:
         :param trips: seconds there and back, of them and of all sources, as far as known; else they are near.
         """
         pullers = frozenset(pullers)
-        near = max(_NEAR, 2 * min(trips.values(), default=0.0))
-        far = frozenset(peer for peer, seconds in trips.items() if seconds > near)
+        far = far_away(trips)
         return Share(self.mine(pullers), self.mine(pullers - far), far)
 
     def mine(self, others: Iterable[PeerID]) -> int:

@@ -6,7 +6,7 @@ it convict: a source that lies is out by ``swarm.core.trust``, however reliable 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 
 from attrs import define, frozen
@@ -15,6 +15,7 @@ from swarm.model.digest import Digest
 from swarm.model.holdings import Holding
 from swarm.model.peers import PeerID
 
+_NEAR = 0.01  # seconds there and back: nobody is far who is no farther than this, or twice the nearest
 _LENGTHENS = 1.05  # with each answer a way that was short before may be a little longer: routes change
 
 
@@ -24,6 +25,7 @@ class SourceSettings:
 
     most_active: int = 10  # sources of one blob asked at the same time,
     most_widened: int = 80  # or up to this many, while they are slow and more of them bring more
+    most_crowd: int = 40  # or this many where others pull the blob as well: few of those have what is wanted
     negative: float = 30.0  # a peer without the blob is not asked for it again before
     half_life: float = 3600.0  # what happened so long ago counts half
     near: float = 0.1  # reliabilities that differ by less are equal: order at random
@@ -48,6 +50,12 @@ class _Record:
     good: float = 0.0
     bad: float = 0.0
     since: float = 0.0
+
+
+def far_away(trips: Mapping[PeerID, float]) -> frozenset[PeerID]:
+    """Who is in another place than the nearest of these, by the seconds there and back to each."""
+    near = max(_NEAR, 2 * min(trips.values(), default=0.0))
+    return frozenset(peer for peer, seconds in trips.items() if seconds > near)
 
 
 class Sources:
@@ -110,7 +118,8 @@ class Sources:
         Group what peers claim by size: the size most peers agree on first, the others to try after it.
 
         Of sizes with equally many, the one with more complete holders, then the more reliable. In
-        a group complete holders come before partial ones, the reliable before the others.
+        a group complete holders come before partial ones, of those the near, then the reliable before
+        the others.
         """
         groups: dict[int, list[Holding]] = {}
         for holding in holdings:
@@ -130,17 +139,19 @@ class Sources:
 
     def _attempt(self, size: int, group: list[Holding], now: float) -> Attempt:
         step = self._settings.near
+        far = far_away(self.trips(holding.peer.id for holding in group))
         ranked = [
             (
                 not holding.complete,
+                not holding.complete and holding.peer.id in far,
                 -int(self.reliability(holding.peer.id, now) / step),
                 self._random.random(),
                 holding,
             )
             for holding in group
         ]
-        ranked.sort(key=lambda each: each[:3])
-        order = tuple(each[3] for each in ranked)
+        ranked.sort(key=lambda each: each[:4])
+        order = tuple(each[4] for each in ranked)
         return Attempt(size, order[: self._settings.most_active], order[self._settings.most_active :])
 
     def _record(self, peer: PeerID, now: float) -> _Record:
@@ -156,4 +167,4 @@ class Sources:
         return float(0.5 ** (max(0.0, now - record.since) / self._settings.half_life))
 
 
-__all__ = ["Attempt", "SourceSettings", "Sources"]
+__all__ = ["Attempt", "SourceSettings", "Sources", "far_away"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from swarm.core.feeds import Feed, Flight
-from swarm.core.lateness import latest, steal
+from swarm.core.lateness import Laggards, Late
 from swarm.core.table import Pace, Table
 from swarm.errors import Fault
 from swarm.model.ranges import ByteRange
@@ -115,51 +115,56 @@ class Stragglers:
         if not idle:
             return
         pace = Pace.of(table.feeds.values(), now)
+        laggards: Laggards | None = None
         for feed in sorted(idle, key=lambda each: -(pace.rates[each] or 0.0)):
             have = feed.have
             if have is not None and not any(each.stop - 1 in have for each in table.flights.values()):
                 continue  # as most partial sources of a large swarm
+            laggards = laggards or Laggards(self._grains, pace, self._settings.trial)
             lag = table.lag(feed)
-            stolen = steal(feed, self._grains, pace, lag)
+            stolen = laggards.steal(feed, lag)
             if stolen is None:
-                self._overtake(feed, pace, lag)
+                late = laggards.latest(feed, lag)
+                if late is not None and self._overtake(feed, late, pace):
+                    laggards = None
                 continue
+            laggards = None
             flight, cut = stolen
             tail = ByteRange(cut, flight.stop)
             table.cut(flight, cut, now)
             table.ready.append(table.launch(feed, tail, now))
             table.tally.steals += 1
 
-    def _overtake(self, feed: Feed, pace: Pace, lag: float) -> None:
+    def _overtake(self, feed: Feed, late: Late, pace: Pace) -> bool:
         """
-        Ask an idle source too for the latest span, or instead of who has it.
+        Ask an idle source too for the latest span, or instead of who has it; False if it is left as it is.
 
         What changed hands once does so again only for a gain twice as great, and so on: each change
         costs a new lane, and sources far away would do nothing but take from each other.
         """
-        late = latest(feed, self._grains, pace, lag, self._settings.trial)
-        if late is None:
-            return
         s, table, flight = self._settings, self._table, late.flight
         few = max(s.endgame_grains * self._grains.grain, int(s.endgame_seconds * pace.total))
         gap = next(table.ledger.disk.gaps(flight.at, flight.stop), None)
         if gap is None:
-            return  # it was cut down to what a rival had brought
+            return False  # it was cut down to what a rival had brought
         wanted, grain = ByteRange(gap.start, flight.stop), self._grains.at(flight.at)
         honest = table.ledger.may_be_honest(feed.peer, grain)
         if flight.whole and not honest and not table.may_redeem(feed, grain):
-            return
+            return False
         if table.ledger.missing <= few and self._double(feed, flight, wanted, pace.now):
             table.tally.endgames += 1
-        elif late.mine <= s.overtake * late.theirs / 2 ** table.taken[grain]:
-            table.tally.takeovers += 1
-            table.taken[grain] += 1
-            for each in [flight] if flight.rival is None else [flight, flight.rival]:
-                table.close(table.feeds[each.span.peer], "slow", pace.now)
-            if flight.whole:
-                table.ready.append(table.launch_whole(feed, grain, pace.now))
-            else:
-                table.ready.append(table.launch(feed, wanted, pace.now))
+            return True
+        if late.mine > s.overtake * late.theirs / 2 ** table.taken[grain]:
+            return False
+        table.tally.takeovers += 1
+        table.taken[grain] += 1
+        for each in [flight] if flight.rival is None else [flight, flight.rival]:
+            table.close(table.feeds[each.span.peer], "slow", pace.now)
+        if flight.whole:
+            table.ready.append(table.launch_whole(feed, grain, pace.now))
+        else:
+            table.ready.append(table.launch(feed, wanted, pace.now))
+        return True
 
     def _double(self, feed: Feed, flight: Flight, wanted: ByteRange, now: float) -> bool:
         """Ask a second source for bytes another was asked for, if rules and budget allow."""

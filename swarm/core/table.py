@@ -34,6 +34,8 @@ class DispatchSettings:
     span_lags: float = 1.5  # but this many times the way to it and back, or its lane would run dry
     crowd_seconds: float = 0.1  # and this where others pull the blob as well: what is rare changes soon,
     crowd: int = 8  # and there so many sources are asked at once: each has others to serve
+    far_share: float = 0.25  # of what is far more than one's own share is asked for once less than this part
+    far_seconds: float = 1.0  # of what its source could bring came from all others for so long
     window_seconds: float = 0.25  # and for the very bytes they wait for
     shrink_seconds: float = 8.0  # with less than this left, spans shrink towards one grain
     largest_span: int = 64 * MIB

@@ -1,8 +1,9 @@
 """Who is served next of those that ask one node for one blob: few at once, and who had least of it first.
 
 A grain can be passed on when it is whole. Sent to four at a time it is whole sixteen times sooner than
-sent to sixty-four, and the node sends as much either way; unless those four are slow, so now and then twice
-as many are tried. Who had least goes first, so that all get about as much and none asks in vain for long.
+sent to sixty-four, and the node sends as much either way; so a crowd is sent to one at a time, and twice as
+many have a grain after each. Unless those served are slow: now and then twice as many are tried. Who had
+least goes first, so that all get about as much and none asks in vain for long.
 Decides; waits for nobody and sends nothing. Lengths are bytes, times seconds.
 """
 
@@ -19,6 +20,7 @@ Turn = TypeVar("Turn", bound=Hashable)
 
 _PAYS = 1.5  # times the rate before, or serving twice as many at once is no use
 _FIRST, _AGAIN = 4, 16  # rounds until that is tried
+_OVERDUE, _SOONEST = 4.0, 0.5  # times the usual time, seconds: an answer that takes longer makes room
 
 
 @define
@@ -26,13 +28,15 @@ class Turns(Generic[Turn]):
     """
     Of one blob at one node.
 
-    :ivar allowed: answers at once, for now: ``few`` or more, at most ``most``.
+    :ivar crowd: answers at once as soon as more than ``few`` peers ask: a grain is whole the sooner.
+    :ivar allowed: answers at once, for now: so many or more, at most ``most``.
     :ivar serving: answers under way, without those to slow readers.
     """
 
     few: int
     most: int
     most_waiting: int
+    crowd: int | None = None
     allowed: int = field(init=False)
     serving: int = field(init=False, default=0)
     _waiting: dict[Turn, PeerID] = field(init=False, factory=dict)  # in the order they came
@@ -42,6 +46,8 @@ class Turns(Generic[Turn]):
         init=False, default=None
     )  # the rate with half as many, while more are tried
     _rounds: int = field(init=False, default=_FIRST)  # until more are tried
+    _thronged: bool = field(init=False, default=False)  # is ``allowed`` of a crowd?
+    _usual: float | None = field(init=False, default=None)  # seconds a byte, of answers
 
     def __attrs_post_init__(self) -> None:
         self.allowed = self.few
@@ -67,6 +73,8 @@ class Turns(Generic[Turn]):
         """
         self._waiting[turn] = peer
         self._had.setdefault(peer, 0)
+        if self.crowded and not self._thronged and self.crowd is not None:
+            self._thronged, self.allowed, self._round, self._before = True, self.crowd, None, None
         if len(self._waiting) <= max(self.most_waiting, self.allowed - self.serving):
             return None
         refused = max(reversed(self._waiting), key=self._had_of)
@@ -90,8 +98,25 @@ class Turns(Generic[Turn]):
         """An answer takes long; whoever reads it is slow, and from now on takes nobody's turn."""
         self.serving -= 1
 
-    def over(self, peer: PeerID, sent: int, now: float, *, overdue: bool = False) -> None:
-        """An answer to a peer ended; see :meth:`overdue`."""
+    def patience(self, length: int, most: float) -> float:
+        """
+        Seconds until an answer of so many bytes is :meth:`overdue`, at most ``most``.
+
+        In a crowd others wait for it, and it is compared with what is usual.
+        """
+        if self._usual is None or not self._thronged:
+            return most
+        return min(most, max(_SOONEST, _OVERDUE * self._usual * length))
+
+    def over(self, peer: PeerID, sent: int, now: float, *, took: float = 0.0, overdue: bool = False) -> None:
+        """
+        An answer to a peer ended.
+
+        :param took: seconds.
+        :param overdue: it was said to be; see :meth:`overdue`.
+        """
+        if sent and took > 0:
+            self._usual = took / sent if self._usual is None else (self._usual + took / sent) / 2
         self.serving -= not overdue
         self._had[peer] = self._had.get(peer, 0) + sent
         if not self._waiting:

@@ -32,9 +32,10 @@ class PeerLimits:
     # being asked
     uploads: int = 64  # answers with blob bytes at once, all peers together
     per_blob: int = 4  # and at once of one blob: a grain that is whole can be passed on;
+    per_crowd: int = 1  # fewer where more peers than that ask for it, who then have it the sooner to pass on;
     waiting: int = 4  # so many more wait for their turn, in the order they came,
     wait: float = 1.0  # for so long
-    slow: float = 4.0  # an answer that takes longer takes nobody's turn
+    slow: float = 4.0  # an answer that takes longer, in a crowd four times the usual, takes nobody's turn
     forget: float = 60.0  # what was given of a blob counts no more after this long without a request
     busy: int = 2  # Retry-After of a 503
     reason: int = 1 << 10  # of POST /blobs/{id}/corrupt

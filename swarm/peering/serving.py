@@ -92,13 +92,15 @@ class Serving:
                 blob.giving.settle(wanted, given=False)
         if not mine:
             raise self._busy("enough peers are served", self._limits.busy, blob if whole else None)
-        slow = self._clock.callLater(self._limits.slow, self._make_room, blob)
-        sent = 0
+        patience = blob.turns.patience(len(wanted), self._limits.slow)
+        slow = self._clock.callLater(patience, self._make_room, blob)
+        began, sent = self._clock.seconds(), 0
         try:
             yield
             sent = len(wanted)
         finally:
-            blob.turns.over(peer, sent, self._clock.seconds(), overdue=not slow.active())
+            now = self._clock.seconds()
+            blob.turns.over(peer, sent, now, took=now - began, overdue=not slow.active())
             if slow.active():
                 slow.cancel()
             self._serve(blob)
@@ -107,7 +109,9 @@ class Serving:
         now, limits = self._clock.seconds(), self._limits
         blob = self._blobs.pop(digest, None)
         if blob is None or (blob.turns.idle and now > blob.asked + limits.forget):
-            blob = _Blob(Turns(limits.per_blob, limits.uploads, limits.waiting), Giving(size))
+            blob = _Blob(
+                Turns(limits.per_blob, limits.uploads, limits.waiting, limits.per_crowd), Giving(size)
+            )
         if len(self._blobs) >= _REMEMBERED:
             idle = next((each for each, other in self._blobs.items() if other.turns.idle), None)
             if idle is not None:

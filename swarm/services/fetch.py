@@ -348,15 +348,27 @@ class Fetch:
         dry: float | None = None  # since when nobody had anything for us
         while True:
             self._share(pull, shares)
-            await sleep(self._clock, settings.search_hungry if pull.hungry else settings.search_every)
+            await self._until_next_look(pull)
             now, starved = self._clock.seconds(), pull.starved
             dry = (now if dry is None else dry) if starved else None
             await self._search(skip=self._not_now(pull))
             self._breadth.look(sum(each.rate for each in pull.progress().sources), len(pull.sources))
+            if pull.crowded:
+                self._breadth.meet(settings.sources.most_crowd)
             self._feed(pull)
             patient = pull.hungry and dry is not None and now < dry + settings.search_every
             if starved and pull.starved and not patient:
                 pull.fail(PullFailed(self._digest, pull.reasons))
+                return
+
+    async def _until_next_look(self, pull: Pull) -> None:
+        """Sooner while a crowd has nothing for us, and when somebody asks us: then one forms."""
+        until = self._clock.seconds() + self._settings.search_every
+        while True:
+            left = until - self._clock.seconds()
+            await sleep(self._clock, min(left, self._settings.search_hungry))
+            forms = bool(self._noticed) and not pull.crowded
+            if pull.hungry or forms or left <= self._settings.search_hungry:
                 return
 
     def _not_now(self, pull: Pull) -> frozenset[PeerID]:

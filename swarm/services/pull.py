@@ -268,6 +268,11 @@ class Pull:
         """Could peers that pull the blob, too, bring more than is asked of them, if they had it?"""
         return self._dispatch.hungry
 
+    @property
+    def crowded(self) -> bool:
+        """Do others pull the blob right now?"""
+        return self._dispatch.crowded
+
     def share(self, share: Share) -> None:
         """Others pull the blob, too; see :mod:`swarm.core.shares`."""
         self._dispatch.share(share)

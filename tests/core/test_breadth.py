@@ -36,3 +36,13 @@ def test_it_never_shrinks_and_stays_below_the_most(
         allowed = breadth.look(rate, taking)
         assert before <= allowed <= max(least, min(most, 2 * before))
         before = allowed
+
+
+def test_in_a_crowd_more_are_known_but_never_more_than_the_most() -> None:
+    breadth = Breadth(10, 30)
+    breadth.meet(20)
+    assert breadth.allowed == 20
+    breadth.meet(15)
+    assert breadth.allowed == 20
+    breadth.meet(100)
+    assert breadth.allowed == 30

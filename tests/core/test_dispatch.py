@@ -690,12 +690,27 @@ def test_of_a_crowd_so_many_are_asked_at_once_and_another_when_one_is_through() 
 
 def test_a_pull_is_hungry_while_a_crowd_has_less_for_it_than_it_would_ask() -> None:
     pull = crowd(12, crowd=5)
-    assert pull.hungry
+    assert pull.hungry and pull.crowded
     pull.next(0.0)
     assert not pull.hungry, "half of those it may ask at once are busy"
     alone = table(4)
     alone.add_source(A, 0.0)
-    assert not alone.hungry
+    assert not alone.hungry and not alone.crowded
+
+
+def test_more_than_our_share_is_asked_from_afar_only_in_a_drought_and_one_span_at_a_time() -> None:
+    pull = table(8)
+    pull.add_source(A, 0.0, RangeSet())
+    pull.add_source(B, 0.0)
+    pull.share(Share(mine=1, ours=1, far=frozenset({B})))
+    (own,) = pull.next(0.0)
+    assert own.range == ByteRange(0, G), "ours to bring here"
+    deliver(pull, own, 0.1)
+    assert pull.next(0.1) == ()
+    assert pull.next(0.9) == (), "the neighbour may yet bring the others"
+    (more,) = pull.next(2.0)
+    assert more.peer == B and more.range.start >= G
+    assert pull.next(2.1) == ()
 
 
 def test_in_a_crowd_the_last_grain_comes_first_if_sizes_disagree() -> None:

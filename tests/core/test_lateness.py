@@ -6,7 +6,7 @@ from random import Random
 
 from swarm.core.dispatch import DispatchSettings
 from swarm.core.feeds import Feed
-from swarm.core.lateness import steal
+from swarm.core.lateness import Laggards
 from swarm.core.rates import Rate
 from swarm.core.table import Pace, Table
 from swarm.model.grains import Grains
@@ -28,6 +28,6 @@ def test_a_thief_that_has_only_the_end_of_a_tail_takes_none_of_it() -> None:
     table.launch(slow, ByteRange(0, 20 * G), 10.0)
     pace = Pace.of(table.feeds.values(), 10.0)
     thief.have = RangeSet([ByteRange(19 * G, 20 * G)])
-    assert steal(thief, grains, pace, 0.0) is None
+    assert Laggards(grains, pace, 4.0).steal(thief, 0.0) is None
     thief.have = None
-    assert steal(thief, grains, pace, 0.0) is not None
+    assert Laggards(grains, pace, 4.0).steal(thief, 0.0) is not None

@@ -122,3 +122,15 @@ def test_the_way_to_a_peer_is_the_shortest_time_of_late_and_the_longest_silent_i
     sources.heard(two, 0.1)
     sources.heard(three, 0.1)
     assert sources.trips([one, two, three]) == {two: 0.1, three: 0.1}
+
+
+def test_of_those_that_have_a_part_the_near_come_before_the_far_whatever_their_record() -> None:
+    table = sources(most_active=2)
+    for number, seconds in ((1, 0.040), (2, 0.001), (3, 0.002), (4, 0.050)):
+        table.heard(peer(number).id, seconds)
+    table.worked(peer(1).id, 0.0)
+    group = [holding(4), *(holding(number, partial=True) for number in (1, 2, 3))]
+    (attempt,) = table.attempts(group, 0.0)
+    first, *others = (each.peer.id for each in attempt.active + attempt.spare)
+    assert first == peer(4).id, "it has all"
+    assert set(others[:2]) == {peer(2).id, peer(3).id}

@@ -70,6 +70,36 @@ def test_whoever_reads_slowly_takes_nobodys_turn() -> None:
     assert turns.next() == "c"
 
 
+def test_a_crowd_is_served_one_at_a_time_from_when_it_forms() -> None:
+    turns: Turns[str] = Turns(2, 8, 8, 1)
+    for name, peer in zip("ab", (A, B), strict=True):
+        turns.ask(name, peer)
+    assert [turns.next(), turns.next()] == ["a", "b"] and turns.allowed == 2
+    turns.ask("c", C)
+    assert turns.allowed == 1 and turns.next() is None
+    turns.over(A, 10, 1.0)
+    assert turns.next() is None, "one is under way still"
+    turns.over(B, 10, 1.0)
+    assert turns.next() == "c" and turns.next() is None
+    turns.allowed = 2
+    turns.ask("d", D)
+    assert turns.allowed == 2, "what was found since is kept"
+
+
+def test_in_a_crowd_an_answer_is_overdue_after_four_times_the_usual_time() -> None:
+    turns: Turns[str] = Turns(1, 8, 8, 1)
+    turns.ask("a", A)
+    assert turns.next() == "a" and turns.patience(100, 4.0) == 4.0
+    turns.over(A, 100, 0.5, took=0.5)
+    assert turns.patience(100, 4.0) == 4.0, "nobody else is there"
+    turns.ask("b", B)
+    assert turns.patience(100, 4.0) == 2.0
+    assert turns.patience(1000, 4.0) == 4.0 and turns.patience(1, 4.0) == 0.5
+    assert turns.next() == "b"
+    turns.over(B, 100, 2.0, took=0.7)
+    assert turns.patience(100, 4.0) == 4.0 * 0.6
+
+
 def serve(turns: Turns[int], rate: float, seconds: float) -> tuple[int, float]:
     """
     A hundred peers ask all the time, for a hundred bytes each. Those served share one link of this rate.

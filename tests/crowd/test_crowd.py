@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 from statistics import median
 
@@ -83,6 +87,26 @@ def test_everybody_gets_the_blob_not_sooner_than_the_bound_and_again_alike(layou
     assert first.duplicates <= 0.03 + 1 / 12, "a grain at least is allowed to each"
     assert chart("a & b", {"x": first}) == chart("a & b", {"x": again})
     assert "a &amp; b" in chart("a & b", {"x": first})
+
+
+def test_a_run_is_the_same_however_hashes_fall(our_env: dict[str, str], tmp_path: Path) -> None:
+    """Peers hash differently in each process, so a choice by a set's order would show."""
+    program = [sys.executable, "-m", "swarm.testing.crowd", "--layouts", "even", "sites", "--nodes", "9"]
+    seen = set()
+    for hashes in ("0", "1", "2"):
+        env = {**our_env, "PYTHONHASHSEED": hashes}
+        done = subprocess.run(
+            [*program, "--grains", "16"],
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=240,
+            check=True,
+        )
+        seen.add(tuple(line.rpartition(" events, ")[0] for line in done.stdout.splitlines()))
+    assert len(seen) == 1 and len(seen.pop()) == 2
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))

@@ -85,7 +85,7 @@ class Puller:
         rules = cast.rules
         self.server = Server(self, cast.fluid, cast.grains.size, rules.limits)
         self._shares = Shares(self.peer.id, cast.digest, cast.grains)
-        self._noticed: set[PeerID] = set()
+        self._noticed: dict[PeerID, None] = {}
         self._news: dict[PeerID, float] = {}
         self._caught_up = 0.0
         self._cast = cast
@@ -104,6 +104,7 @@ class Puller:
         self._fit = RangeSet()  # what may be passed on
         self._told: RangeSet | None = None  # the same as it was told last
         self._begun = False
+        self._looked = 0.0
         self._turning = False
         self._alarm = 0
 
@@ -148,27 +149,33 @@ class Puller:
         self._locate(self._cast.nodes)
         self._begun = True
         self._feed()
-        self._fluid.after(self._cast.rules.fetch.search_every, self._search_on)
+        self._looked = self._fluid.now
+        self._fluid.after(self._cast.rules.fetch.search_hungry, self._search_on)
 
     def _search_on(self) -> None:
         if self.complete:
             return
-        now = self._fluid.now
+        now, fetch = self._fluid.now, self._cast.rules.fetch
+        forms = bool(self._noticed) and not self._dispatch.crowded
+        if not (self._dispatch.hungry or forms) and now < self._looked + fetch.search_every:
+            self._fluid.after(fetch.search_hungry, self._search_on)
+            return
         self._locate(self._worth_asking(now))
         rates = [each.rate for each in self._dispatch.sources(now)]
         self._breadth.look(sum(rates), len(self._taking))
+        if self._dispatch.crowded:
+            self._breadth.meet(fetch.sources.most_crowd)
         self._feed()
-        fetch = self._cast.rules.fetch
-        pause = fetch.search_hungry if self._dispatch.hungry else fetch.search_every
-        self._fluid.after(pause + self._longest_trip(), self._search_on)
+        self._looked = now + self._longest_trip()
+        self._fluid.after(self._longest_trip() + fetch.search_hungry, self._search_on)
 
     def _worth_asking(self, now: float) -> list[PeerID]:
         old = now - self._cast.rules.fetch.search_hungry
         stale = [peer for peer, have in self._taking.items() if have is not None and self._news[peer] <= old]
         count = min(self._cast.rules.fetch.asked_again, len(self._cast.peers))
         some = self._random.sample(self._cast.peers, count)
-        noticed, self._noticed = self._noticed, set()
-        return list({**dict.fromkeys(stale), **dict.fromkeys(noticed), **dict.fromkeys(some)})
+        noticed, self._noticed = self._noticed, {}
+        return list({**dict.fromkeys(stale), **noticed, **dict.fromkeys(some)})
 
     def _locate(self, peers: Iterable[PeerID]) -> None:
         nodes = self._cast.nodes
@@ -182,6 +189,8 @@ class Puller:
             if holding is None:
                 self._holdings.pop(peer, None)
             else:
+                if peer not in self._holdings:
+                    self._ranking.heard(peer, round_trip(self.host, node.host))
                 self._holdings[peer] = holding
                 if peer in self._taking:
                     self._add(holding)
@@ -189,13 +198,11 @@ class Puller:
     def notice(self, asker: Puller) -> None:
         """Who asks for the blob while we pull it will soon have something of it."""
         if self._begun and not self.complete and asker.peer.id not in self._holdings:
-            self._noticed.add(asker.peer.id)
+            self._noticed[asker.peer.id] = None
 
     def _feed(self) -> None:
         pullers = [peer for peer, holding in self._holdings.items() if not holding.complete]
-        nodes = self._cast.nodes
-        trips = {peer: round_trip(self.host, nodes[peer].host) for peer in self._holdings}
-        self._dispatch.share(self._shares.among(pullers, trips))
+        self._dispatch.share(self._shares.among(pullers, self._ranking.trips(self._holdings)))
         room = self._breadth.allowed - len(self._taking)
         if room > 0:
             for attempt in self._ranking.attempts(self._holdings.values(), self._fluid.now):

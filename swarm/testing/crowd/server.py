@@ -32,7 +32,7 @@ class Server:
 
     def __init__(self, node: Puller, fluid: Fluid, size: int, limits: PeerLimits) -> None:
         self.giving = Giving(size)
-        self._turns: Turns[Asked] = Turns(limits.per_blob, limits.uploads, limits.waiting)
+        self._turns: Turns[Asked] = Turns(limits.per_blob, limits.uploads, limits.waiting, limits.per_crowd)
         self._node = node
         self._fluid = fluid
         self._limits = limits
