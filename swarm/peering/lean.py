@@ -9,8 +9,9 @@ of ours let OpenSSL take all of a write (no ``SSL_MODE_ENABLE_PARTIAL_WRITE``), 
 costs one call and one write to TCP: 0.25 s of CPU a GiB instead of 0.44 (encryption alone: 0.2).
 Received records are decrypted one behind the other into one piece of memory, so that what is above them runs
 once for sixteen of them, and pyOpenSSL's ``recv`` (a buffer, a copy and six lines of Python for each) not at
-all. What is sent goes back likewise, through one piece of memory and right to the socket. What is called
-for that is not public; where a later pyOpenSSL calls it otherwise, it is ``recv``, ``send`` and ``bio_read``.
+all; from a socket of ours they are even received in the same call, where :mod:`swarm.peering.records` can.
+What is sent goes back likewise, through one piece of memory and right to the socket. What is called for that
+is not public; where a later pyOpenSSL calls it otherwise, it is ``recv``, ``send`` and ``bio_read``.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class IRecordsReceiver(Interface):
         """
         Bytes came: what ``dataReceived(b"".join(records))`` would be told, without the copy.
 
-        At least one piece, none of them empty, at most 272 KiB in all; they are the receiver's to
-        keep. Only where TLS is lean: the protocol needs its ``dataReceived`` too.
+        At least one piece, none of them empty, in all no more than the transport's ``bufferSize`` and 128
+        KiB; they are the receiver's to keep. Only where TLS is lean: the protocol needs its
+        ``dataReceived`` too.
         """
 
 
@@ -83,8 +85,9 @@ class LeanTLS(BufferingTLSTransport):
     """
     One TLS connection.
 
-    Overridden are the three inner loops of :class:`~twisted.protocols.tls.TLSMemoryBIOProtocol`; small
-    writes are still gathered into one record a turn by its subclass.
+    Overridden are the three inner loops of :class:`~twisted.protocols.tls.TLSMemoryBIOProtocol`, and what
+    the reactor calls when TCP has something; small writes are still gathered into one record a turn by its
+    subclass.
     """
 
     _tlsConnection: Connection | None  # type: ignore[assignment]  # connectionLost makes it None

@@ -16,6 +16,7 @@ from swarm.testing.crowd.fluid import Flow, Fluid, Host
 from swarm.testing.crowd.full import run_full
 from swarm.testing.crowd.layouts import LAYOUTS, bound
 from swarm.testing.crowd.runs import run
+from swarm.testing.simulation.reactor import thread_pause
 
 
 def test_two_flows_share_a_link_and_the_one_left_has_all_of_it() -> None:
@@ -130,6 +131,6 @@ def test_a_site_takes_from_others_only_where_there_are_some() -> None:
 
 def test_the_model_and_real_nodes_differ_by_a_third_at_most_or_the_model_is_grimmer() -> None:
     """Of three swarms each: a single one may be a quarter faster or slower than the next."""
-    modelled = median(run("even", 10, 32, seed=seed).times[-1] for seed in range(3))
+    modelled = median(run("even", 10, 32, seed=seed, pause=thread_pause).times[-1] for seed in range(3))
     real = median(run_full(10, 32, seed=seed)[-1] for seed in range(3))
     assert 0.67 * real <= modelled <= 2 * real

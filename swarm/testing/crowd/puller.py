@@ -8,63 +8,25 @@ so a grain leads from the one midstate to the next, and no disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
 from random import Random
 
-from attrs import define, field, frozen
-
 from swarm.core.breadth import Breadth
-from swarm.core.dispatch import Abort, Dispatch, DispatchSettings, Shorten, Span
+from swarm.core.dispatch import Abort, Dispatch, Shorten, Span
 from swarm.core.evidence import Judgement
 from swarm.core.shares import Shares
 from swarm.core.sources import Sources
 from swarm.core.trust import Trust
 from swarm.errors import Fault
-from swarm.model.digest import Digest
-from swarm.model.grains import Grains
 from swarm.model.holdings import Holding
-from swarm.model.midstates import Midstates
 from swarm.model.peers import Address, Peer, PeerID
 from swarm.model.ranges import RangeSet
-from swarm.peering.limits import PeerLimits
-from swarm.services.settings import FetchSettings
-from swarm.testing.crowd.fluid import Flow, Fluid, Host
+from swarm.testing.crowd.cast import Cast, Lane
+from swarm.testing.crowd.fluid import Flow, Host
 from swarm.testing.crowd.layouts import FAR, round_trip
 from swarm.testing.crowd.server import Asked, Server
-
-
-@frozen
-class Rules:
-    """The settings of all nodes, a node's own by default."""
-
-    dispatch: DispatchSettings = field(factory=DispatchSettings)
-    fetch: FetchSettings = field(factory=FetchSettings)
-    limits: PeerLimits = field(factory=PeerLimits)
-
-
-@frozen
-class Cast:
-    """What all nodes share: the blob and everybody."""
-
-    fluid: Fluid
-    digest: Digest
-    grains: Grains
-    midstates: Midstates
-    rules: Rules
-    nodes: dict[PeerID, Puller] = field(factory=dict)
-    peers: list[PeerID] = field(factory=list)
-
-
-@define(eq=False)
-class Lane:
-    """Spans asked of one peer on one connection, in order; the first may be streaming."""
-
-    spans: list[Span] = field(factory=list)
-    flow: Flow | None = None
-    retired: bool = False
-    closed: bool = False
 
 
 class Puller:
@@ -92,6 +54,7 @@ class Puller:
         self._fluid = cast.fluid
         self._grains = cast.grains
         self._random = random
+        self._threads = Random(number)
         self._ranking = Sources(rules.fetch.sources, random)
         self._holdings: dict[PeerID, Holding] = {}
         self._taking: dict[PeerID, RangeSet | None] = {}
@@ -104,6 +67,7 @@ class Puller:
         self._fit = RangeSet()  # what may be passed on
         self._told: RangeSet | None = None  # the same as it was told last
         self._begun = False
+        self._publishing = False
         self._looked = 0.0
         self._turning = False
         self._alarm = 0
@@ -363,9 +327,8 @@ class Puller:
     def _take(self, lane: Lane, flow: Flow) -> None:
         """Tell of the bytes that are here; at the end, go on with the next span of the lane."""
         span, now = lane.spans[0], self._fluid.now
-        accepted: list[int] = []
         for grain in self._dispatch.received(span.id, flow.here, now):
-            accepted += self._judge(grain)
+            self._in_thread(partial(self._judge, grain))
         if flow.here >= flow.stop or not self._dispatch.flying(span.id):
             cut = flow.here < span.range.stop
             self._hang_up(lane)
@@ -374,8 +337,26 @@ class Puller:
             self._ranking.worked(span.peer, now)
             if cut:
                 self._close_rest(lane)
-        if self._dispatch.complete and not self.complete:
-            self._finish()
+        self._end_if_complete()
+
+    def _in_thread(self, work: Callable[[], object]) -> None:
+        """Now, or when a thread would have told."""
+        pause = self._cast.pause
+        if pause is None:
+            work()
+            return
+
+        def told() -> None:
+            work()
+            self._end_if_complete()
+            self._turn()
+
+        self._fluid.after(pause(self._threads) + pause(self._threads), told)
+
+    def _end_if_complete(self) -> None:
+        if self._dispatch.complete and not self._publishing:
+            self._publishing = True
+            self._in_thread(self._finish)
 
     def _close_rest(self, lane: Lane) -> None:
         self._retire(lane)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha512
 from random import Random
 
@@ -12,9 +12,10 @@ from attrs import frozen
 from swarm.model.digest import Digest
 from swarm.model.grains import Grains
 from swarm.model.midstates import Midstates
+from swarm.testing.crowd.cast import Cast, Rules
 from swarm.testing.crowd.fluid import Fluid
 from swarm.testing.crowd.layouts import LAYOUTS, bound
-from swarm.testing.crowd.puller import Cast, Puller, Rules
+from swarm.testing.crowd.puller import Puller
 
 
 @frozen
@@ -54,6 +55,7 @@ def run(
     holders: int = 1,
     limit: float = 100.0,
     spread: float = 0.1,
+    pause: Callable[[Random], float] | None = None,
 ) -> Outcome:
     """
     Bring one blob to everybody.
@@ -62,6 +64,7 @@ def run(
     :param holders: how many have it at first: the first hosts.
     :param limit: how many times the bound it may take.
     :param spread: seconds within which all begin.
+    :param pause: see :class:`~swarm.testing.crowd.puller.Cast`; None: threads take no time.
     :raises AssertionError: it takes longer.
     """
     began, random = time.process_time(), Random(f"{seed} {layout} {nodes}")
@@ -70,7 +73,7 @@ def run(
     digest = Digest(sha512(b"crowd").digest())
     inner = b"".join(sha512(b"%d" % each).digest() for each in range(1, blob.count))
     fluid = Fluid()
-    cast = Cast(fluid, digest, blob, Midstates(blob, inner), rules or Rules())
+    cast = Cast(fluid, digest, blob, Midstates(blob, inner), rules or Rules(), pause)
     for host in hosts:
         node = Puller(cast, host, Random(f"{seed} {host.number}"), complete=host.number < holders)
         cast.nodes[node.peer.id] = node

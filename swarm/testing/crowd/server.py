@@ -15,7 +15,8 @@ from swarm.peering.limits import PeerLimits
 from swarm.testing.crowd.fluid import Fluid
 
 if TYPE_CHECKING:
-    from swarm.testing.crowd.puller import Lane, Puller
+    from swarm.testing.crowd.cast import Lane
+    from swarm.testing.crowd.puller import Puller
 
 
 @frozen(eq=False)

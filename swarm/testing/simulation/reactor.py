@@ -38,6 +38,12 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def thread_pause(random: Random) -> float:
+    """Seconds that one waits for a thread, or for its answer: mostly none, now and then a disk's time."""
+    slow = random.random() < 0.02
+    return random.uniform(0.05, 0.5) if slow else random.uniform(0.00001, 0.002)
+
+
 @implementer(
     IReactorTime,
     IReactorTCP,
@@ -131,9 +137,7 @@ class SimReactor:
         return await outcome
 
     def _pause(self) -> float:
-        """A thread is mostly scheduled at once, and now and then it waits for a disk."""
-        slow = self._random.random() < 0.02
-        return self._random.uniform(0.05, 0.5) if slow else self._random.uniform(0.00001, 0.002)
+        return thread_pause(self._random)
 
     # -- network ----------------------------------------------------------------
 
