@@ -365,7 +365,7 @@ class Fetch:
         """Sooner while a crowd has nothing for us, and when somebody asks us: then one forms."""
         until = self._clock.seconds() + self._settings.search_every
         while True:
-            left = until - self._clock.seconds()
+            left = max(0.0, until - self._clock.seconds())  # a clock may be set forward
             await sleep(self._clock, min(left, self._settings.search_hungry))
             forms = bool(self._noticed) and not pull.crowded
             if pull.hungry or forms or left <= self._settings.search_hungry:
