@@ -84,6 +84,7 @@ def test_a_copy_that_rotted_is_healed_though_nobody_could_give_it_at_first() -> 
     done = replay(
         attrs.evolve(
             plan(
+                seed=67,
                 puts=(Put(5.0, "n2", 0, 32768),),
                 gets=(Get(25.0, "n1", 0, None, 5.0),),
                 faults=(
