@@ -17,7 +17,7 @@ from swarm.testing.simulation.network import Link
 from swarm.testing.simulation.scale import Scale
 from swarm.testing.simulation.swarm import Swarm
 
-_DOWN = 8  # what HTTP and TLS say does not shrink: at 64 it took a fifth of each link
+_DOWN = 8  # what HTTP says does not shrink with the blob, and would weigh the more
 _ACQUAINTED = 10.0  # seconds, by when all have met all
 
 
