@@ -65,7 +65,7 @@ def test_rotten_copies_are_found_named_and_healed(tmp_path: Path, damage: dict[s
         assert (answer.status, answer.ended, answer.body == DATA) == (200, True, True)
         wait_until(lambda: puller.has(digest), "published")
         if len(damage) > 1 and len(damage["a"]) > 5:  # whatever was asked of them was wrong
-            # Not of both, where the others are so much quicker that one is asked for nothing.
+            # It was both; now one that sent 4 MiB is sometimes not named: open, see the issue.
             assert any(named(puller, nodes[name]) for name in damage)
         for name, node in nodes.items():
             if name not in damage:
