@@ -164,11 +164,11 @@ async def memory(*, quota: int | None = None) -> AsyncIterator[StoreRig]:
 
 @asynccontextmanager
 async def filesystem(
-    *, quota: int | None = None, run_blocking: RunBlocking = on_the_spot
+    *, quota: int | None = None, run_blocking: RunBlocking = on_the_spot, clock: IReactorTime | None = None
 ) -> AsyncIterator[FilesystemRig]:
-    """A rig on the disk; without threads unless told otherwise."""
+    """A rig on the disk; without threads unless told otherwise, and then it needs a clock that goes."""
     with tempfile.TemporaryDirectory(prefix="swarm-test-", dir=fast()) as path:
-        rig = FilesystemRig(path, quota, run_blocking=run_blocking)
+        rig = FilesystemRig(path, quota, run_blocking=run_blocking, clock=clock)
         await rig.store.start()
         yield rig
         await rig.store.stop()

@@ -7,6 +7,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from swarm.testing.contracts import (
@@ -26,7 +27,7 @@ async def in_a_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _
     return await deferToThread(function, *args, **kwargs)
 
 
-threaded = partial(filesystem, run_blocking=in_a_thread)
+threaded = partial(filesystem, run_blocking=in_a_thread, clock=reactor)
 
 TestThreadedStore = blobstore_contract(threaded, pytest_twisted.ensureDeferred)
 TestThreadedHints = hints_contract(threaded, pytest_twisted.ensureDeferred)
