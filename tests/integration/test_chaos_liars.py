@@ -129,7 +129,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """Everybody lies, beside honest nodes first and alone then."""
     path, random = tmp_path_factory.mktemp("liars"), Random(7)
     settings = path / "settings.toml"
-    settings.write_text("[pull]\nanswer_within = 20\n[pull.pull]\npatience = 8\n")  # the machine may be busy
+    # The machine may be busy.
+    settings.write_text("[pull]\nanswer_within = 20\ngather = 2.0\n[pull.pull]\npatience = 8\n")
     with swarm_in(path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
         honest = [swarm.add(f"honest{n}", "--copies=1") for n in range(2)]
         puller = swarm.add("puller", "--config", str(settings), join=tuple(honest))
@@ -274,7 +275,7 @@ def test_what_a_liar_alone_made_nodes_believe_is_set_right_by_one_honest_holder(
     digest = make_file(file, SIZE, Random(11))
     data = file.read_bytes()
     settings = tmp_path / "settings.toml"
-    settings.write_text("[pull]\nanswer_within = 20\n[pull.pull]\npatience = 300\n")
+    settings.write_text("[pull]\nanswer_within = 20\ngather = 2.0\n[pull.pull]\npatience = 300\n")
     with swarm_in(tmp_path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
         first = swarm.add("believer0", f"--config={settings}")
         believers = [
