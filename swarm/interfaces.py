@@ -7,7 +7,6 @@ same suite in ``swarm.testing.contracts``. Offsets are bytes, half-open; times a
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -165,17 +164,6 @@ class IBlobWriter(Interface):
         """Throw the bytes away; harmless after :meth:`finish`."""
 
 
-class Haste(enum.Enum):
-    """How soon a grain's hash is wanted."""
-
-    LEISURE = enum.auto()
-    """Nobody waits for just this one: some milliseconds later, if it costs less then."""
-    SOON = enum.auto()
-    """As soon as a thread is free."""
-    NOW = enum.auto()
-    """On the caller's own thread, if that is short: somebody's first byte waits for nothing else."""
-
-
 class IPartial(Interface):
     """A pull on its way to disk; survives a crash by its journal.
 
@@ -196,13 +184,16 @@ class IPartial(Interface):
         """
 
     async def end_states(
-        index: int, starts: Sequence[bytes | None], *, haste: Haste = Haste.SOON
+        index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
     ) -> tuple[bytes, ...]:
         """
-        Hash one grain from the disk once per start, in threads unless it is to be now.
+        Hash one grain from the disk once per start, in threads.
 
         A chaining value as start gives the chaining value at the grain's end (for the last
         grain: the final digest). ``None`` gives the plain SHA-512 of the grain's bytes.
+
+        :param at_leisure: nobody waits for just this one: it may come some milliseconds later, if it costs
+            less then.
         """
 
     async def hash_all() -> Digest:

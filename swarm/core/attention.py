@@ -38,10 +38,6 @@ class Attention:
         """The reader is gone. Perhaps only to ask for another place: what is calm stays so."""
         self._firsts.pop(reader, None)
 
-    def is_first(self, grain: int) -> bool:
-        """Is it where a reader stands that came to it, and not verified?"""
-        return not self._verified(grain) and any(first == grain for first, _ in self._firsts.values())
-
     def only_firsts(self, now: float) -> bool:
         """Is nothing to be asked but grains that readers stand at?"""
         return any(now < until and not self._verified(grain) for grain, until in self._firsts.values())

@@ -209,10 +209,6 @@ class Dispatch:
         """Does a reader, or trust, wait for the grain?"""
         return bool(self.grains.size) and self._table.picker.is_urgent(self._ledger.range_of(grain))
 
-    def is_first(self, grain: int) -> bool:
-        """Did a reader come to stand at the grain, and has nothing of it yet?"""
-        return self._attention.is_first(grain)
-
     def prefer(self, grain: int) -> None:
         """Trust wants this grain before all others."""
         self._table.picker.prefer(grain)

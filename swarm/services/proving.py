@@ -18,7 +18,7 @@ from swarm.core.evidence import Judgement, Proof
 from swarm.core.trust import Trust
 from swarm.core.trust_whole import WholeTrust
 from swarm.errors import LocalError, PeerError, PullFailed
-from swarm.interfaces import Haste, IPartial, IPeerClient
+from swarm.interfaces import IPartial, IPeerClient
 from swarm.model.midstates import Midstates
 from swarm.model.peers import Peer, PeerID
 from swarm.model.ranges import RangeSet
@@ -153,7 +153,8 @@ class Proving:
         trust, owner = self.trust, self._owner
         try:
             starts = trust.starts(grain)
-            ends = await self._partial.end_states(grain, starts, haste=self._haste(grain)) if starts else ()
+            leisure = not self._dispatch.awaited(grain)
+            ends = await self._partial.end_states(grain, starts, at_leisure=leisure) if starts else ()
         except LocalError as e:
             owner.fail(e)
             return
@@ -183,11 +184,6 @@ class Proving:
             await self._apply(self.trust.judge(grain, (), {start: end}))
         else:
             self.check_soon(grain)
-
-    def _haste(self, grain: int) -> Haste:
-        if self._dispatch.is_first(grain):
-            return Haste.NOW
-        return Haste.SOON if self._dispatch.awaited(grain) else Haste.LEISURE
 
     def _count(self, change: int) -> None:
         self.unhashed += change

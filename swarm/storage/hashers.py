@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 
 from swarm.errors import StoreFailed
 from swarm.hashing import Sha512, Stretch
-from swarm.interfaces import Haste
 from swarm.storage.work import Work
 
 _P = ParamSpec("_P")
@@ -31,10 +30,6 @@ _T = TypeVar("_T")
 
 #: Bytes hashed in one trip, unless a single grain is longer: five milliseconds of one core.
 TOGETHER = 4 << 20
-
-#: Bytes that may be hashed on the reactor's thread: it is held up for no longer than by what it receives in
-#: one turn, two milliseconds at the most. A trip to a thread and back takes as long, longer on a busy one.
-AT_ONCE = 1 << 20
 
 #: Seconds between the starts of two trips with nothing but grains at leisure, unless there is a trip's worth:
 #: at 1 GiB/s, eight grains of 1 MiB come in so long.
@@ -97,19 +92,15 @@ class Hashers:
         return hashed
 
     async def end_states(
-        self, opened: Opened, grains: Sequence[Grain], *, haste: Haste = Haste.SOON
+        self, opened: Opened, grains: Sequence[Grain], *, at_leisure: bool = False
     ) -> list[bytes]:
         """
         Hash grains of one file in a thread, side by side with what else waits; cancelled as :meth:`hash`.
 
         :param opened: used in that thread.
-        :param haste: at leisure they may wait for others, :data:`APART` at most; now means here, without a
-            thread, up to :data:`AT_ONCE`.
+        :param at_leisure: they may wait for others, :data:`APART` at most.
         """
         length = sum(grain.length for grain in grains)
-        if haste is Haste.NOW and length <= AT_ONCE:
-            return _end_states(self._sha512, [(opened, grains)])[0]
-        at_leisure = haste is Haste.LEISURE
         alone = partial(_end_states, self._sha512, [(opened, grains)])
         job = _Job(length, alone, Deferred(lambda _: self._forget(job)), opened, grains, at_leisure)
         hashed: list[list[bytes]] = await self._enqueue(job)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from swarm.errors import LocalError, StoreFailed
 from swarm.hashing import Sha512
-from swarm.interfaces import Haste, IPartial, Stored
+from swarm.interfaces import IPartial, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -134,15 +134,14 @@ class Partial:
     # -- proofs ---------------------------------------------------------------
 
     async def end_states(
-        self, index: int, starts: Sequence[bytes | None], *, haste: Haste = Haste.SOON
+        self, index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
     ) -> tuple[bytes, ...]:
         """See :class:`IPartial`."""
         offset, length, last = self.grains.start(index), self.grains.length(index), index == self.grains.last
         distinct = tuple(dict.fromkeys(starts))
         grains = [Grain(offset, length, start, last) for start in distinct]
-        if haste is Haste.LEISURE and self.grains.count <= self._workshop.sha512.together:
-            haste = Haste.SOON
-        hashed = await self._workshop.hashers.end_states(self._verifying, grains, haste=haste)
+        at_leisure = at_leisure and self.grains.count > self._workshop.sha512.together
+        hashed = await self._workshop.hashers.end_states(self._verifying, grains, at_leisure=at_leisure)
         if distinct == starts:
             return tuple(hashed)
         ends = dict(zip(distinct, hashed, strict=True))

@@ -28,7 +28,7 @@ from swarm.errors import (
     StoreFailed,
     SwarmError,
 )
-from swarm.interfaces import Haste, IBlobStore, IHintStore, IPartial, IPeerBook, ITombstones, Stored
+from swarm.interfaces import IBlobStore, IHintStore, IPartial, IPeerBook, ITombstones, Stored
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -477,9 +477,8 @@ class BlobStoreContract:
         plain, first, same = await partial.end_states(0, [None, IV, IV])
         assert plain == Digest.of(data[:MIB]).raw
         assert first == same
-        (final,) = await partial.end_states(1, [first], haste=Haste.LEISURE)
+        (final,) = await partial.end_states(1, [first], at_leisure=True)
         assert final == Digest.of(data).raw
-        assert (await partial.end_states(1, [first], haste=Haste.NOW)) == (final,)
         partial.close()
 
     async def test_marked_grains_survive_a_restart(self, rig: StoreRig) -> None:

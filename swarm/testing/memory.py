@@ -25,7 +25,6 @@ from swarm.errors import (
 from swarm.hashing import Sha512, load
 from swarm.interfaces import (
     BlobInfo,
-    Haste,
     IBlobReader,
     IBlobStore,
     IBlobWriter,
@@ -192,7 +191,7 @@ class MemoryPartial:
         assert len(self._pull.data) == self.grains.size
 
     async def end_states(
-        self, index: int, starts: Sequence[bytes | None], *, haste: Haste = Haste.SOON
+        self, index: int, starts: Sequence[bytes | None], *, at_leisure: bool = False
     ) -> tuple[bytes, ...]:
         """See :meth:`IPartial.end_states`."""
         grain = bytes(self._pull.data[self.grains.start(index) : self.grains.stop(index)])

@@ -635,9 +635,7 @@ def test_a_reader_that_came_has_its_first_grain_alone_and_then_what_follows_befo
     assert first.range == ByteRange(100 * G, 101 * G)
     assert sorted(map(pull.asked_of, (A, B, C))) == [0, 0, G]
     assert pull.next_due() == now + 0.04
-    assert [grain for grain in range(400) if pull.is_first(grain)] == [100]
     deliver(pull, first, now + 0.01)
-    assert not pull.is_first(100), "it has that"
     then = pull.next(now + 0.01)
     assert sorted((span.range.start, span.range.stop) for span in then) == [(101 * G, 103 * G)]
     deliver(pull, then[0], now + 0.02)

@@ -24,7 +24,7 @@ from swarm.core.standing import Standing
 from swarm.errors import BlobMissing
 from swarm.hashing import Sha512, load
 from swarm.hashing.sha512 import PlainSha512
-from swarm.interfaces import BlobInfo, Haste, IBlobReader, ILane, Stored, Told, untold
+from swarm.interfaces import BlobInfo, IBlobReader, ILane, Stored, Told, untold
 from swarm.model.digest import Digest
 from swarm.model.filenames import Filename
 from swarm.model.grains import Grains
@@ -52,7 +52,7 @@ GRAINS = Grains.of(len(BLOB))
 class SlowPartial(MemoryPartial):
     """A pull whose every act on the disk takes a millisecond of the clock."""
 
-    async def end_states(self, index: int, starts: Any, *, haste: Haste = Haste.SOON) -> tuple[bytes, ...]:
+    async def end_states(self, index: int, starts: Any, *, at_leisure: bool = False) -> tuple[bytes, ...]:
         await self._store.work("hash")
         self._store.disk_read()
         return await super().end_states(index, starts)

@@ -15,9 +15,8 @@ from twisted.internet.task import Clock
 
 from swarm.errors import StoreFailed
 from swarm.hashing import load
-from swarm.interfaces import Haste
 from swarm.storage import hashers
-from swarm.storage.hashers import APART, AT_ONCE, TOGETHER, Grain, Hashers
+from swarm.storage.hashers import APART, TOGETHER, Grain, Hashers
 from swarm.storage.work import Work
 
 MIB = 1 << 20
@@ -177,10 +176,10 @@ class File:
 class Pull:
     """Grains asked of one file, and what became of each."""
 
-    def __init__(self, bench: Bench, haste: Haste = Haste.SOON) -> None:
+    def __init__(self, bench: Bench, *, at_leisure: bool = False) -> None:
         self.bench = bench
         self.file = File()
-        self.haste = haste
+        self.at_leisure = at_leisure
         self.came: dict[int, Any] = {}
 
     def ask(self, *indices: int, length: int = 1 << 10) -> list[Deferred[Any]]:
@@ -188,7 +187,7 @@ class Pull:
 
     def _ask(self, index: int, length: int) -> Deferred[Any]:
         grain = Grain(index << 10, length, None, True)
-        asking = self.bench.hashers.end_states(self.file.opened, [grain], haste=self.haste)
+        asking = self.bench.hashers.end_states(self.file.opened, [grain], at_leisure=self.at_leisure)
         asked = Deferred.fromCoroutine(asking)
         asked.addBoth(lambda result: self.came.__setitem__(index, result))
         return asked
@@ -267,7 +266,7 @@ def test_a_trip_takes_as_many_grains_as_are_best_together_however_long() -> None
 
 def test_a_grain_somebody_waits_for_overtakes_those_at_leisure_and_no_other() -> None:
     bench = Bench()
-    leisure = Pull(bench, Haste.LEISURE)
+    leisure = Pull(bench, at_leisure=True)
     bench.ask(1)
     for index in range(8):
         leisure.ask(index)
@@ -281,7 +280,7 @@ def test_a_grain_somebody_waits_for_overtakes_those_at_leisure_and_no_other() ->
 
 def test_the_first_goes_at_once_and_the_next_together_a_little_later() -> None:
     bench = Bench(together=EIGHT)
-    pull = Pull(bench, Haste.LEISURE)
+    pull = Pull(bench, at_leisure=True)
     pull.ask(0)
     bench.threads.run()
     assert pull.came == pull.right(0)
@@ -296,7 +295,7 @@ def test_the_first_goes_at_once_and_the_next_together_a_little_later() -> None:
 
 def test_long_after_the_last_trip_nothing_waits() -> None:
     bench = Bench(together=EIGHT)
-    pull = Pull(bench, Haste.LEISURE)
+    pull = Pull(bench, at_leisure=True)
     pull.ask(0)
     bench.threads.run()
     bench.clock.advance(APART)
@@ -311,7 +310,7 @@ def test_they_wait_no_longer_than_until_there_is_a_reason_to_go(
 ) -> None:
     monkeypatch.setattr(hashers, "TOGETHER", 2 << 10)
     bench = Bench(together=2)
-    pull, hurried = Pull(bench, Haste.LEISURE), Pull(bench)
+    pull, hurried = Pull(bench, at_leisure=True), Pull(bench)
     pull.ask(0)
     bench.threads.run()
     pull.ask(1)
@@ -329,7 +328,7 @@ def test_they_wait_no_longer_than_until_there_is_a_reason_to_go(
 
 def test_who_comes_while_a_thread_is_busy_waits_for_it_and_not_longer_than_apart() -> None:
     bench = Bench(together=EIGHT)
-    pull = Pull(bench, Haste.LEISURE)
+    pull = Pull(bench, at_leisure=True)
     pull.ask(0, 1)
     bench.clock.advance(APART / 2)
     bench.threads.run()
@@ -346,7 +345,7 @@ def test_who_comes_while_a_thread_is_busy_waits_for_it_and_not_longer_than_apart
 
 def test_nothing_is_left_behind_by_those_who_left() -> None:
     bench = Bench(together=EIGHT)
-    pull = Pull(bench, Haste.LEISURE)
+    pull = Pull(bench, at_leisure=True)
     pull.ask(0)
     bench.threads.run()
     for each in pull.ask(1, 2):
@@ -354,19 +353,3 @@ def test_nothing_is_left_behind_by_those_who_left() -> None:
     assert not bench.clock.getDelayedCalls()
     bench.clock.advance(APART)
     assert not bench.threads.asked
-
-
-def test_what_is_to_be_now_needs_no_thread_unless_it_is_long() -> None:
-    bench = Bench(together=EIGHT)
-    pull = Pull(bench, Haste.NOW)
-    pull.ask(0)
-    assert pull.came == pull.right(0) and not bench.threads.asked
-    pull.ask(1, length=AT_ONCE + 1)
-    assert 1 not in pull.came and len(bench.threads.asked) == 1
-
-
-def test_who_asks_for_it_now_hears_of_a_failure_now() -> None:
-    pull = Pull(Bench(), Haste.NOW)
-    (asked,) = pull.ask(0, length=AT_ONCE)  # the file is shorter
-    asked.addErrback(lambda failure: failure.trap(StoreFailed))
-    assert pull.came[0].check(StoreFailed)
