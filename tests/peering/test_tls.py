@@ -154,9 +154,15 @@ class Room:
 
 
 @pytest.fixture(params=[True, False], ids=["lean", "stock"])
-def world(request: pytest.FixtureRequest, world: Any) -> Any:
+def lean(request: pytest.FixtureRequest) -> bool:
     """Everything runs over both ways to move bytes: they must not differ in who is admitted."""
-    world.settings = TLSSettings(lean=request.param)
+    return bool(request.param)
+
+
+@pytest.fixture
+def world(world: Any, lean: bool) -> Any:
+    """One for all: with parameters of its own this fixture would have it made anew for each test."""
+    world.settings = TLSSettings(lean=lean)
     return world
 
 
