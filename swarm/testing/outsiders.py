@@ -81,6 +81,19 @@ class Outsiders:
         port = free_port()
         return self._start(name, port, "swarm.testing.relays", str(port), str(target))
 
+    def behind_relay(
+        self, name: str, *options: str, join: Sequence[Node] = (), start: bool = True
+    ) -> tuple[Node, Outsider]:
+        """A node with these options that others reach through a relay only, and the relay."""
+        port = free_port()
+        relay = self.relay(f"{name}-relay", port)
+        through = (f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}")
+        node = self.swarm.add(name, *through, *options, join=tuple(join), start=False)
+        node.peer_port = relay.port
+        if start:
+            node.start()
+        return node, relay
+
     def _start(self, name: str, port: int, module: str, *arguments: str) -> Outsider:
         output = self.swarm.directory / f"{name}.out"
         with output.open("wb") as out, self.swarm.directory.joinpath(f"{name}.err").open("wb") as err:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from pathlib import Path
-from random import Random
 
 from attrs import frozen
 
@@ -27,17 +26,6 @@ def rounds(default: int) -> int:
 def seed() -> int:
     """The seed of this run, from ``SWARM_CHAOS_SEED``; a failing run prints it."""
     return int(os.environ.get("SWARM_CHAOS_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
-
-
-def make_file(path: Path, size: int, random: Random) -> str:
-    """Random bytes on disk; their id."""
-    sha = hashlib.sha512()
-    with path.open("wb") as file:
-        for at in range(0, size, 4 * MIB):
-            data = random.randbytes(min(4 * MIB, size - at))
-            sha.update(data)
-            file.write(data)
-    return sha.hexdigest()
 
 
 @frozen

@@ -17,7 +17,7 @@ import pytest
 from attrs import define, field
 
 from swarm.testing.outsiders import Outsider, Outsiders, outsiders_of
-from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
+from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
@@ -52,12 +52,7 @@ class Stage:
 
     def source(self, name: str) -> Node:
         """A node that others reach through a relay only."""
-        port = free_port()
-        relay = self.outsiders.relay(f"{name}-relay", port)
-        options = [f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}", "--copies=1"]
-        node = self.swarm.add(name, *options, join=tuple(self.sources), start=False)
-        node.peer_port = relay.port
-        node.start()
+        node, relay = self.outsiders.behind_relay(name, "--copies=1", join=self.sources)
         self.sources.append(node)
         self.relays.append(relay)
         return node

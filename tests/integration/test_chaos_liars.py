@@ -16,9 +16,10 @@ from random import Random
 import pytest
 from attrs import define
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import Outsider, outsiders_of, wait_known
 from swarm.testing.processes import Node, swarm_in, wait_until
-from tests.integration.chaos import MIB, NOTHING, Answer, make_file, no_surprises, raw_get
+from tests.integration.chaos import MIB, NOTHING, Answer, no_surprises, raw_get
 
 SIZE = 6 * MIB + 4321  # seven grains
 

@@ -12,7 +12,7 @@ import pytest
 from attrs import define
 
 from swarm.testing.outsiders import Outsider, outsiders_of
-from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
+from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
@@ -61,12 +61,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     with swarm_in(path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
         sources, relays = [], []
         for index in range(2):
-            port = free_port()
-            relay = outsiders.relay(f"relay{index}", port)
-            options = (f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}", "--copies=1")
-            node = swarm.add(f"source{index}", *options, start=False)
-            node.peer_port = relay.port
-            node.start()
+            node, relay = outsiders.behind_relay(f"source{index}", "--copies=1")
             sources.append(node)
             relays.append(relay)
         settings = path / "settings.toml"

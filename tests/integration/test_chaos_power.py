@@ -21,7 +21,7 @@ import pytest
 from attrs import define, field
 
 from swarm.testing.outsiders import Outsider, outsiders_of
-from swarm.testing.processes import Node, Swarm, free_port, swarm_in, wait_until
+from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     journaled,
@@ -179,11 +179,7 @@ def stage(
         outsiders_of(swarm) as outsiders,
         contextlib.ExitStack() as stack,
     ):
-        port = free_port()
-        relay = outsiders.relay("relay", port)
-        options = [f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}"]
-        far = swarm.add("far", *options, start=False)
-        far.peer_port = relay.port
+        far, relay = outsiders.behind_relay("far", start=False)
         node = swarm.add(ON_DISK, join=(far,), start=False)
         node.data.mkdir()
         disk = Disk(node.data, tmp_path / "disk", cached=request.param)

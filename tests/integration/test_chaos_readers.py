@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from random import Random
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import outsiders_of
-from swarm.testing.processes import Node, free_port, swarm_in, wait_until
-from tests.integration.chaos import MIB, make_file, no_surprises
+from swarm.testing.processes import Node, swarm_in, wait_until
+from tests.integration.chaos import MIB, no_surprises
 
 READERS = 200
 
@@ -74,12 +75,7 @@ def test_slow_and_aborted_readers_cost_little_and_leave_nothing(tmp_path: Path) 
 
 def test_readers_of_a_pull_that_go_away_leave_it_whole(tmp_path: Path) -> None:
     with swarm_in(tmp_path / "swarm") as swarm, outsiders_of(swarm) as outsiders:
-        port = free_port()
-        relay = outsiders.relay("relay", port)
-        options = (f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}", "--copies=1")
-        source = swarm.add("source", *options, start=False)
-        source.peer_port = relay.port
-        source.start()
+        source, relay = outsiders.behind_relay("source", "--copies=1")
         digest = make_file(tmp_path / "blob", 24 * MIB, Random(2))
         source.put((tmp_path / "blob").read_bytes())
         puller = swarm.add("puller", join=(source,))

@@ -23,8 +23,9 @@ from random import Random
 
 from attrs import define, field, frozen
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import Outsider, outsiders_of
-from swarm.testing.processes import Node, Swarm, free_port, swarm_in
+from swarm.testing.processes import Node, Swarm, swarm_in
 from swarm.testing.pulls.rounds import MIB, Reading, Round
 from swarm.testing.pulls.standing import Moving, Pause, Watch
 
@@ -193,26 +194,11 @@ def _stacks(node: Node) -> str:
     return done.stdout or done.stderr
 
 
-def _make(path: Path, size: int, random: Random) -> Blob:
-    sha = hashlib.sha512()
-    with path.open("wb") as out:
-        for at in range(0, size, 4 * MIB):
-            piece = random.randbytes(min(4 * MIB, size - at))
-            sha.update(piece)
-            out.write(piece)
-    return Blob(sha.hexdigest(), size)
-
-
 @contextlib.contextmanager
 def stage(directory: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Stage]:
     """Nodes that all know each other, and blobs of these sizes at each holder; gone when the block ends."""
     with swarm_in(directory / "swarm") as swarm, outsiders_of(swarm) as outsiders:
-        port = free_port()
-        relay = outsiders.relay("relay", port)
-        through = (f"--peer=tcp:{port}:interface=127.0.0.1", f"--advertise={relay.address}", "--copies=1")
-        first = swarm.add("holder0", *through, start=False)
-        first.peer_port = relay.port
-        first.start()
+        first, relay = outsiders.behind_relay("holder0", "--copies=1")
         holders = [first]
         for name in ("holder1", "holder2"):
             holders.append(swarm.add(name, "--copies=1", join=tuple(holders)))
@@ -225,7 +211,7 @@ def stage(directory: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Sta
 
 
 def _store(holders: list[Node], path: Path, size: int) -> Blob:
-    blob = _make(path, size, Random(size))
+    blob = Blob(make_file(path, size, Random(size)), size)
     for holder in holders:
         with path.open("rb") as file:
             status, _, answer = holder.request("PUT", f"/{blob.digest}", file)
