@@ -16,6 +16,7 @@ from random import Random
 import pytest
 from attrs import define, field
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import Outsider, Outsiders, outsiders_of
 from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
@@ -23,7 +24,6 @@ from tests.integration.chaos import (
     Answer,
     close_all,
     journaled,
-    make_file,
     nobody_convicted,
     nothing_torn,
     raw_get,

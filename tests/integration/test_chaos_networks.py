@@ -11,13 +11,13 @@ from random import Random
 import pytest
 from attrs import define
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import Outsider, outsiders_of
 from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     Answer,
     close_all,
-    make_file,
     nobody_convicted,
     nothing_torn,
     raw_get,

@@ -20,12 +20,12 @@ from random import Random
 import pytest
 from attrs import define, field
 
+from swarm.testing.blobs import make_file
 from swarm.testing.outsiders import Outsider, outsiders_of
 from swarm.testing.processes import Node, Swarm, swarm_in, wait_until
 from tests.integration.chaos import (
     MIB,
     journaled,
-    make_file,
     no_surprises,
     nobody_convicted,
     nothing_torn,
