@@ -29,6 +29,8 @@ for _name in ("SWARM_URL", "SWARM_TOKEN"):
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.register_profile("nightly", deadline=None, max_examples=5000, print_blob=True)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
+# Which branches are taken at all needs few examples, and always the same.
+settings.register_profile("coverage", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
