@@ -100,11 +100,11 @@ class Get:
 
 @define
 class Case:
-    """One liar and blobs it has: one nobody else has, one that honest nodes have, spare ones like that."""
+    """One liar and blobs it has: one nobody else has, some that honest nodes have, some they may get."""
 
     liar: Outsider
     alone: Get
-    beside: Get
+    beside: list[Get]
     spare: list[Get]
 
 
@@ -147,9 +147,9 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
                 for node in honest:
                     node.put(beside.data, kind)
                 liar = outsiders.liar(kind, files, *KINDS[kind], greet=[puller])
-                cases[kind] = Case(liar, alone, beside, spare)
+                cases[kind] = Case(liar, alone, [beside], spare)
             wait_known(batch, puller)
-            _run(puller, [cases[kind].beside for kind in batch], 120)
+            _run(puller, [get for kind in batch for get in cases[kind].beside], 120)
             for kind in set(ALL_WRONG).intersection(batch):
                 _pull_until_named(puller, honest, kind, cases[kind])
             _run(puller, [cases[kind].alone for kind in batch], 50)
@@ -172,21 +172,18 @@ def _named(puller: Node, kind: str, digest: str) -> list[str]:
 
 
 def _pull_until_named(puller: Node, honest: list[Node], kind: str, case: Case) -> None:
-    """The blobs that are left over afterwards were not pulled."""
-    get, left = case.beside, iter(case.spare.copy())
-    case.spare.clear()
-    while not _named(puller, kind, get.digest) and (spare := next(left, None)) is not None:
-        get = spare
+    """Or until there are no more blobs."""
+    while not _named(puller, kind, case.beside[-1].digest) and case.spare:
+        get = case.spare.pop(0)
         for node in honest:
             node.put(get.data, kind)
         _run(puller, [get], 120)
-        case.spare.append(get)
+        case.beside.append(get)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_beside_honest_peers_the_download_is_right(trial: Trial, kind: str) -> None:
-    case = trial.cases[kind]
-    for get in (case.beside, *case.spare):
+    for get in trial.cases[kind].beside:
         _right(get)
         wait_until(lambda get=get: trial.puller.has(get.digest), "published")
 
@@ -197,7 +194,7 @@ def test_who_lied_is_named_and_advised(trial: Trial, kind: str) -> None:
     assert _named(trial.puller, kind, case.alone.digest), trial.puller.log
     assert case.liar.asked(f"{case.alone.digest}/corrupt")
     if kind in ALL_WRONG:
-        last = [case.beside, *case.spare][-1]
+        last = case.beside[-1]
         assert _named(trial.puller, kind, last.digest), trial.puller.log
         assert case.liar.asked(f"{last.digest}/corrupt")
 

@@ -53,7 +53,10 @@ def healed(node: Node, digest: str) -> bool:
 def test_rotten_copies_are_found_named_and_healed(tmp_path: Path, damage: dict[str, tuple[int, ...]]) -> None:
     with swarm_in(tmp_path / "swarm") as swarm:
         nodes, digest = _holders(swarm)
-        puller = _pull_from(swarm, nodes, digest, damage, "puller")
+        puller = _puller(swarm, nodes, "puller")
+        for name, offsets in damage.items():
+            rot(nodes[name], digest, *offsets)
+        _read_from(puller, digest)
         for name, node in nodes.items():
             if name not in damage:
                 assert not named(puller, node)
@@ -65,21 +68,23 @@ def test_rotten_copies_are_found_named_and_healed(tmp_path: Path, damage: dict[s
 def test_a_copy_rotten_everywhere_is_named_by_whoever_is_given_any_of_it(tmp_path: Path) -> None:
     with swarm_in(tmp_path / "swarm") as swarm:
         nodes, digest = _holders(swarm)
-        damage, askers = (
-            {"a": tuple(range(100, SIZE, MIB)), "b": tuple(range(200, SIZE, MIB))},
-            [*nodes.values()],
-        )
+        askers, unnamed = [*nodes.values()], ["a", "b"]
+        for name, first in zip(unnamed, (100, 200), strict=True):
+            rot(nodes[name], digest, *range(first, SIZE, MIB))
         # Whom to ask is the pull's to choose, and the quickest may give it all: so there are several. The one
         # that is named first pulls it again, too, and may ask the other.
-        while damage and len(askers) < 13:
-            puller = _pull_from(swarm, nodes, digest, damage, f"puller{len(askers)}")
+        for n in range(10):
+            puller = _puller(swarm, nodes, f"puller{n}")
             askers.append(puller)
-            found = [name for name in damage if any(named(each, nodes[name]) for each in askers)]
+            _read_from(puller, digest)
+            found = [name for name in unnamed if any(named(each, nodes[name]) for each in askers)]
             for name in found:
                 _healed_and_used(nodes[name], digest)
+                unnamed.remove(name)
             puller.kill()  # or it would be one more to ask
-            damage = {name: () for name in damage if name not in found}
-        assert not damage
+            if not unnamed:
+                break
+        assert not unnamed
         assert not any(named(each, nodes["c"]) for each in askers)
         no_surprises(*askers)
 
@@ -91,18 +96,18 @@ def _holders(swarm: Swarm) -> tuple[dict[str, Node], str]:
     return nodes, digest
 
 
-def _pull_from(
-    swarm: Swarm, nodes: dict[str, Node], digest: str, damage: dict[str, tuple[int, ...]], name: str
-) -> Node:
-    """Bits flip in their copies; a new node pulls the blob from them, and what it gives is right."""
+def _puller(swarm: Swarm, nodes: dict[str, Node], name: str) -> Node:
+    """A node without the blob that knows them."""
     puller = swarm.add(name, join=tuple(nodes.values()))
     swarm.wait_acquainted([puller, *nodes.values()])
-    for each, offsets in damage.items():
-        rot(nodes[each], digest, *offsets)
+    return puller
+
+
+def _read_from(puller: Node, digest: str) -> None:
+    """What it pulls and gives is right."""
     answer = raw_get(puller, f"/{digest}")
     assert (answer.status, answer.ended, answer.body == DATA) == (200, True, True)
     wait_until(lambda: puller.has(digest), "published")
-    return puller
 
 
 def _healed_and_used(node: Node, digest: str) -> None:
